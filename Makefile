@@ -1,0 +1,51 @@
+# Every target makes its own .venv from requirements.txt; nothing else is needed
+# beyond Python >= 3.11 (choose another interpreter with `make PYTHON=python3.12 ...`).
+PYTHON ?= python3
+BIN := .venv/bin
+OUT ?= results
+CACHE_HOME ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)
+export JAX_COMPILATION_CACHE_DIR ?= $(CACHE_HOME)/sam_jax/xla
+
+.PHONY: venv train test test-heavy bench lint format data clean
+
+venv: .venv/.done
+
+.venv/.done: requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sam_jax needs Python 3.11 or newer, this is " + sys.version)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+train: venv  ## ERM against SAM on noisy digits: curves and a table
+	$(BIN)/python -m experiments.main_job --out=$(OUT)/main_job
+
+test: venv  ## all quick tests
+	$(BIN)/python -m pytest -m "not heavy"
+
+test-heavy: venv  ## the slow tests and those on prepared data sets
+	$(BIN)/python -m pytest -m heavy
+
+bench: venv  ## step times and memory, by ratio
+	$(BIN)/python -m experiments.benchmarks --out=$(OUT)/benchmarks
+
+lint: venv  ## format, lint and types, as continuous integration runs them
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: venv
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# TensorFlow is needed once, to prepare a TFDS data set; it never enters .venv.
+data: venv .venv-prepare/.done  ## make data NAME=cifar10
+	@test -n "$(NAME)" || { echo "say which data set: make data NAME=cifar10"; exit 2; }
+	.venv-prepare/bin/python -m sam_jax.data.prepare $(NAME) $(ARGS)
+
+.venv-prepare/.done: requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv-prepare
+	.venv-prepare/bin/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[prepare]'
+	touch $@
+
+clean:
+	rm -rf .venv .venv-prepare .ruff_cache .mypy_cache .pytest_cache .hypothesis

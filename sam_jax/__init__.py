@@ -1,0 +1,61 @@
+"""Sharpness-aware minimisation in JAX.
+
+`sam_jax.sam` and its relatives are optax transformations; the subpackages (`data`,
+`models`, `losses`, `training`, ...) are imported when first used.
+"""
+
+import importlib
+
+from sam_jax.core.gradient import Gradient, loss_gradient, sharpness_aware_gradient
+from sam_jax.core.objective import Objective
+from sam_jax.transforms import (
+    SamState,
+    active_between,
+    asam,
+    gsam,
+    layerwise_sam,
+    max_sum,
+    norm_layers,
+    only,
+    periodic,
+    random_perturbation,
+    sam,
+    sam_derivative,
+    sam_direction,
+    sum_max,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Gradient",
+    "Objective",
+    "SamState",
+    "active_between",
+    "asam",
+    "gsam",
+    "layerwise_sam",
+    "loss_gradient",
+    "max_sum",
+    "norm_layers",
+    "only",
+    "periodic",
+    "random_perturbation",
+    "sam",
+    "sam_derivative",
+    "sam_direction",
+    "sharpness_aware_gradient",
+    "sum_max",
+]
+
+_SUBPACKAGES = {"data", "losses", "metrics", "models", "schedules", "training"}
+
+
+def __getattr__(name: str):
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_SUBPACKAGES])

@@ -1,0 +1,1 @@
+"""The compiled core: objective, ascent, groups and the sharpness-aware gradient."""

@@ -1,0 +1,176 @@
+"""Who shares a perturbation: the whole batch, groups of m examples, single examples.
+
+m counts examples of the global batch, in device order, so that the algorithm does not
+change with the number of devices:
+
+- m divides a device's batch: a device holds whole groups, and works on its own;
+- a device's batch divides m: a group spans several devices, which average over it;
+- m = None or the global batch: one group, averaged over all devices.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import jaxprs_in_params
+
+from sam_jax.core import trees
+from sam_jax.core.objective import batch_size
+
+Tree = Any
+Count = int | np.integer
+
+
+class Groups(NamedTuple):
+    """size: examples of a group on this device. number: groups on this device.
+    axis_name: the mapped axis of devices, or None.
+    spans: device indices that share a group; None if all devices do; () if none do.
+    """
+
+    size: int
+    number: int
+    axis_name: str | None
+    spans: tuple[tuple[int, ...], ...] | None
+
+    def share(self, tree: Tree) -> Tree:
+        """Mean over the devices that hold a part of the same group."""
+        if self.axis_name is None or self.spans == ():
+            return tree
+        return device_mean(tree, self.axis_name, self.spans)
+
+    def combine(self, tree: Tree) -> Tree:
+        """Mean over all devices, of means over this device's groups."""
+        return tree if self.axis_name is None else device_mean(tree, self.axis_name)
+
+
+def form(batch: Tree, m: Count | None, axis_name: str | None = None) -> Groups:
+    """Divides a device's batch into groups of m consecutive examples.
+
+    Raises: ValueError unless m divides the device's batch, or is a multiple of it that
+      divides the global batch.
+    """
+    local = batch_size(batch)
+    devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
+    total = local * devices
+    if m is None or m == total:
+        return Groups(local, 1, axis_name, None)
+    if m > 0 and local % m == 0:
+        return Groups(int(m), local // int(m), axis_name, ())
+    if m > 0 and m % local == 0 and total % m == 0:
+        width = int(m) // local
+        spans = tuple(tuple(range(i, i + width)) for i in range(0, devices, width))
+        return Groups(local, 1, axis_name, spans)
+    on = f" on {devices} devices, {local} on each" if devices > 1 else ""
+    allowed = [k for k in range(1, total + 1) if _fits(k, local, total)]
+    raise ValueError(
+        f"Received m={m} for a batch of {total} examples{on}; groups must be equal and "
+        f"fill whole devices, or devices whole groups: m in {allowed}."
+    )
+
+
+def _fits(m: Count, local: int, total: int) -> bool:
+    return local % m == 0 or (m % local == 0 and total % m == 0)
+
+
+def average(
+    function: Callable[[Tree], tuple[Tree, Tree]],
+    batch: Tree,
+    groups: Groups,
+    chunk: Count | None = None,
+) -> tuple[Tree, Tree]:
+    """Runs `function(group's batch) -> (to average, to keep)` on every group.
+
+    Args:
+      chunk: groups worked on at once by vmap, a divisor of their number; None takes all
+        of them. Memory holds `chunk` perturbed parameter sets plus one accumulator.
+
+    Returns: the mean over groups of the first part (in the dtype it came in, summed in
+      float32 or wider), and the second part of all examples, [B, ...].
+    """
+    if groups.number == 1:
+        return function(batch)
+    size = groups.number if chunk is None else chunk
+    if size < 1 or groups.number % size:
+        raise ValueError(
+            f"Received chunk={chunk} for {groups.number} groups; it must be a divisor "
+            "of the number of groups on a device, or None for all groups at once."
+        )
+    pieces = _split(batch, groups.number)
+    shapes, _ = jax.eval_shape(function, jax.tree.map(lambda x: x[0], pieces))
+    if size == groups.number:
+        total, kept = _sum_of_groups(function, pieces)
+    else:
+        chunks = _split(pieces, groups.number // size)
+        total, kept = _sum_of_chunks(lambda p: _sum_of_groups(function, p), chunks)
+    mean = jax.tree.map(
+        lambda t, like: (t / groups.number).astype(like.dtype), total, shapes
+    )
+    return mean, kept
+
+
+def _split(batch: Tree, count: int) -> Tree:
+    """[B, ...] -> [count, B / count, ...] on every leaf."""
+    return jax.tree.map(lambda x: jnp.reshape(x, (count, -1, *jnp.shape(x)[1:])), batch)
+
+
+def _join(batch: Tree) -> Tree:
+    """[count, size, ...] -> [count * size, ...] on every leaf."""
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+
+
+def _sum_of_groups(function: Callable, pieces: Tree) -> tuple[Tree, Tree]:
+    if batch_size(pieces) == 1:  # vmap would make grouped convolutions of these
+        averaged, kept = function(jax.tree.map(lambda x: x[0], pieces))
+        return jax.tree.map(trees.widen, averaged), kept
+    averaged, kept = jax.vmap(function)(pieces)
+    return jax.tree.map(lambda x: jnp.sum(trees.widen(x), 0), averaged), _join(kept)
+
+
+def _sum_of_chunks(function: Callable, chunks: Tree) -> tuple[Tree, Tree]:
+    """Adds up over chunks, one after another: a scan, save for CPU convolutions.
+
+    On CPU, XLA runs a convolution inside a loop 35-40 times slower than outside, so
+    there the chunks are unrolled, tied together so that one is in memory at a time.
+    """
+    first, *others = (
+        jax.tree.map(lambda x, i=i: x[i], chunks) for i in range(batch_size(chunks))
+    )
+    if jax.default_backend() != "cpu" or not _convolves(function, first):
+        total, kept = jax.eval_shape(function, first)
+        zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), total)
+
+        def body(total, chunk):
+            summand, kept = function(chunk)
+            return jax.tree.map(jnp.add, total, summand), kept
+
+        total, kept = jax.lax.scan(body, zero, chunks)
+        return total, _join(kept)
+    total, kept = function(first)
+    parts = [kept]
+    for chunk in others:
+        total, chunk = jax.lax.optimization_barrier((total, chunk))
+        summand, kept = function(chunk)
+        total = jax.tree.map(jnp.add, total, summand)
+        parts.append(kept)
+    return total, jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+
+
+def _convolves(function: Callable, *args: Any) -> bool:
+    """Whether a function contains a convolution, at any depth."""
+
+    def search(jaxpr) -> bool:
+        return any(
+            eqn.primitive.name == "conv_general_dilated"
+            or any(map(search, jaxprs_in_params(eqn.params)))
+            for eqn in jaxpr.eqns
+        )
+
+    return search(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def device_mean(tree: Tree, axis_name: str, spans: Any = None) -> Tree:
+    """Mean over mapped devices (within each of `spans`) on floating leaves."""
+    leaves, rebuild = trees.floating(tree)
+    return rebuild(jax.lax.pmean(leaves, axis_name, axis_index_groups=spans))

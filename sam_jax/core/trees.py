@@ -1,0 +1,150 @@
+"""Vector-space operations on pytrees of parameters.
+
+Only floating leaves are vectors here. Integer and boolean leaves (counters, masks)
+ride along: they add nothing to a norm and no operation moves them. Squares are summed
+in float32 or wider, whatever the leaves' own precision.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Tree = Any
+Scalar = jax.typing.ArrayLike
+
+
+def is_floating(leaf: Any) -> bool:
+    """Whether a leaf is real and differentiable; complex leaves are refused."""
+    dtype = jnp.result_type(leaf)
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        raise ValueError(
+            f"Received a leaf of dtype {dtype}; the l2 ball of sharpness-aware "
+            "minimisation is defined for real parameters. Hold the real and the "
+            "imaginary part as two leaves."
+        )
+    return jnp.issubdtype(dtype, jnp.floating)
+
+
+def widen(leaf: jax.Array) -> jax.Array:
+    """The leaf in float32, or in float64 if it is that already."""
+    leaf = jnp.asarray(leaf)
+    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+
+
+def floating(tree: Tree) -> tuple[list[jax.Array], Callable[..., Tree]]:
+    """Takes the floating leaves out of a tree.
+
+    Returns: the list of floating leaves, and `rebuild(leaves, fill=None)`, which puts
+    such a list back among the other leaves (`fill=0`: among zeros like them).
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    places = [i for i, leaf in enumerate(leaves) if is_floating(leaf)]
+
+    def rebuild(new: list[jax.Array], fill: int | None = None) -> Tree:
+        full = leaves if fill is None else [jnp.full_like(x, fill) for x in leaves]
+        full = list(full)
+        for place, leaf in zip(places, new, strict=True):
+            full[place] = leaf
+        return jax.tree.unflatten(structure, full)
+
+    return [leaves[i] for i in places], rebuild
+
+
+def dot(a: Tree, b: Tree) -> jax.Array:
+    """Inner product over all floating leaves, <a, b>, in float32 or wider."""
+    products = [
+        jnp.vdot(widen(x), widen(y))
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+        if is_floating(x)
+    ]
+    return sum(products, start=jnp.zeros((), jnp.float32))
+
+
+def norm(tree: Tree) -> jax.Array:
+    """Euclidean norm over all floating leaves, f[], in float32 or wider.
+
+    A norm whose square underflows (about 1e-19 in float32) counts as zero.
+    """
+    return jnp.sqrt(dot(tree, tree))
+
+
+def scale(tree: Tree, factor: Scalar) -> Tree:
+    """factor * tree on floating leaves, in float32 or wider; other leaves become 0."""
+
+    def one(leaf):
+        if not is_floating(leaf):
+            return jnp.zeros_like(leaf)
+        wide = widen(leaf)
+        return wide * jnp.asarray(factor, wide.dtype)
+
+    return jax.tree.map(one, tree)
+
+
+def reciprocal(length: jax.Array) -> jax.Array:
+    """1 / length, and 0 at length 0: what makes every normalisation here zero-safe."""
+    positive = length > 0
+    return jnp.where(positive, 1 / jnp.where(positive, length, 1), 0)
+
+
+def unit(tree: Tree) -> Tree:
+    """tree / |tree|, and zero where the tree is zero (never NaN)."""
+    # NaN is not positive either, but it must not pass for a zero gradient.
+    length = norm(tree)
+    return scale(tree, jnp.where(jnp.isnan(length), length, reciprocal(length)))
+
+
+def add(a: Tree, b: Tree) -> Tree:
+    """a + b on floating leaves, in the dtype of `a`; other leaves stay those of `a`."""
+
+    def one(x, y):
+        if not is_floating(x):
+            return x
+        return (widen(x) + y).astype(jnp.result_type(x))
+
+    return jax.tree.map(one, a, b)
+
+
+def add_scaled(a: Tree, factor: Scalar, b: Tree) -> Tree:
+    """a + factor * b on floating leaves, in the dtype of `a`."""
+    return add(a, scale(b, factor))
+
+
+def project(tree: Tree, radius: Scalar) -> Tree:
+    """The nearest point of the l2 ball of this radius around the origin."""
+    length = norm(tree)
+    return scale(tree, jnp.where(length > radius, radius * reciprocal(length), 1))
+
+
+def zeros_like(tree: Tree) -> Tree:
+    """A tree of zeros of the same shapes and dtypes."""
+    return jax.tree.map(jnp.zeros_like, tree)
+
+
+def random_like(key: jax.Array, tree: Tree) -> Tree:
+    """Independent standard normal entries on floating leaves, zeros elsewhere.
+
+    One draw for the whole tree: a draw per leaf compiles as many programs as leaves.
+    """
+    leaves, rebuild = floating(tree)
+    sizes = [jnp.size(leaf) for leaf in leaves]
+    dtype = jnp.result_type(jnp.float32, *leaves) if leaves else jnp.float32
+    flat = jax.random.normal(key, (sum(sizes),), dtype)
+    noise, start = [], 0
+    for leaf, size in zip(leaves, sizes, strict=True):
+        draw = flat[start : start + size].reshape(jnp.shape(leaf))
+        noise.append(draw.astype(jnp.result_type(leaf)))
+        start += size
+    return rebuild(noise, fill=0)
+
+
+def vjp(function: Callable, params: Tree) -> tuple[Any, Callable[[Any], Tree], Any]:
+    """Reverse-mode derivative of `function(params) -> (outputs, aux)`.
+
+    Returns: outputs, the pull-back from cotangents of the outputs to a tree like
+    `params` (zeros at integer leaves), and aux.
+    """
+    leaves, rebuild = floating(params)
+    outputs, pull, aux = jax.vjp(lambda x: function(rebuild(x)), leaves, has_aux=True)
+    return outputs, lambda cotangent: rebuild(pull(cotangent)[0], fill=0), aux

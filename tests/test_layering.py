@@ -1,0 +1,71 @@
+"""Imports go one way: a module imports only from layers below its own."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+LAYERS = [
+    {"checks", "results"},
+    {"core"},
+    {"transforms", "losses", "metrics", "schedules"},
+    {"models", "data"},
+    {"toys", "flows", "theory", "attacks", "sharpness"},
+    {"plotting"},
+    {"training"},
+    {"train"},
+]
+RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+CORE = ["trees", "objective", "ascent", "groups", "gradient", "implicit"]
+# Heavy imports that one module alone may make.
+SOLE_USERS = {"matplotlib": "sam_jax.plotting"}
+
+
+def modules(package):
+    for path in sorted((ROOT / package).rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        yield ".".join(p for p in parts if p != "__init__"), path
+
+
+def imports(path):
+    """Full names of everything a file imports, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+LIBRARY = dict(modules("sam_jax"))
+
+
+@pytest.mark.parametrize("module", sorted(LIBRARY))
+def test_no_upward_import(module):
+    parts = module.split(".")
+    if len(parts) == 1:
+        return  # the package itself shows what is below it
+    assert parts[1] in RANK, f"{module} is in no layer: add it to LAYERS"
+    for name in imports(LIBRARY[module]):
+        head, *rest = name.split(".")
+        assert head not in {"configs", "experiments", "tests", "notebooks"}, name
+        if head != "sam_jax":
+            continue
+        assert rest, f"{module} imports the whole package"
+        assert rest[0] == parts[1] or RANK[rest[0]] < RANK[parts[1]], (
+            f"{module} imports {name}: upward or sideways"
+        )
+        if parts[1] == rest[0] == "core" and len(parts) > 2 and len(rest) > 1:
+            assert CORE.index(rest[1]) <= CORE.index(parts[2]), name
+
+
+@pytest.mark.parametrize("library", SOLE_USERS)
+def test_heavy_libraries_have_one_door(library):
+    users = {
+        module
+        for package in ("sam_jax", "configs", "experiments")
+        for module, path in modules(package)
+        if any(name.split(".")[0] == library for name in imports(path))
+    }
+    assert users == {SOLE_USERS[library]}

@@ -1,0 +1,240 @@
+"""What holds for every transform: rho = 0, dtypes, transformations, places in optax."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen, nnx
+
+import sam_jax
+from sam_jax.transforms import common
+from tests.transforms.problems import (
+    BATCH,
+    GRADS,
+    OBJECTIVE,
+    PARAMS,
+    apply,
+    assert_same,
+    grad_fn,
+)
+
+FACTORIES = {
+    "sam": sam_jax.sam,
+    "sam, two steps": functools.partial(sam_jax.sam, ascent_steps=2),
+    "sam, unnormalised": functools.partial(sam_jax.sam, normalize=False),
+    "max_sum": sam_jax.max_sum,
+    "sum_max": sam_jax.sum_max,
+    "sum_max, m=2": functools.partial(sam_jax.sum_max, m=2),
+    "sum_max, chunks": functools.partial(sam_jax.sum_max, m=2, chunk=2),
+    "sam_direction": sam_jax.sam_direction,
+    "sam_derivative, m=2": functools.partial(sam_jax.sam_derivative, m=2),
+    "asam": sam_jax.asam,
+    "layerwise_sam": sam_jax.layerwise_sam,
+    "random_perturbation": sam_jax.random_perturbation,
+    "gsam": sam_jax.gsam,
+}
+every = pytest.mark.parametrize("name", FACTORIES)
+HALF = jax.tree.map(lambda x: x[:4], BATCH)
+SGD = optax.sgd(0.1, momentum=0.9)
+
+
+def run(tx, steps=2, **kwargs):
+    return apply(tx, steps, ascent_batch=HALF, **kwargs)
+
+
+@functools.cache
+def expected(name):
+    return run(optax.chain(FACTORIES[name](0.3), SGD))
+
+
+@every
+def test_rho_zero_is_exactly_the_base_optimiser(name):
+    received = run(optax.chain(FACTORIES[name](0.0), SGD))
+    jax.tree.map(np.testing.assert_array_equal, received, run(SGD))
+
+
+@every
+def test_rho_matters(name):
+    leaf = ("dense", "kernel")
+    moved = expected(name)[leaf[0]][leaf[1]] - run(SGD)[leaf[0]][leaf[1]]
+    assert np.abs(moved).max() > 1e-4
+
+
+@pytest.mark.parametrize("name", ["sam", "sum_max, chunks", "gsam"])
+def test_without_jit(name):
+    with jax.disable_jit():
+        received = run(optax.chain(FACTORIES[name](0.3), SGD))
+    assert_same(received, expected(name))
+
+
+@every
+def test_under_vmap_over_rho(name):
+    tx = lambda rho: optax.chain(FACTORIES[name](rho), SGD)  # noqa: E731
+    received = jax.vmap(lambda rho: run(tx(rho)))(jnp.array([0.1, 0.3]))
+    assert_same(jax.tree.map(lambda x: x[1], received), expected(name))
+
+
+@every
+def test_inject_hyperparams(name):
+    factory, options = FACTORIES[name], {}
+    if isinstance(factory, functools.partial):
+        factory, options = factory.func, factory.keywords
+    counts = {"m", "chunk", "ascent_steps"} & set(options)
+    injected = optax.inject_hyperparams(factory, static_args=counts)(0.3, **options)
+    received = run(optax.chain(injected, SGD))
+    assert_same(received, expected(name))
+
+
+@every
+def test_apply_if_finite(name):
+    tx = optax.apply_if_finite(optax.chain(FACTORIES[name](0.3), SGD), 3)
+    assert_same(run(tx), expected(name))
+
+
+@every
+def test_bf16_parameters_stay_bf16(name):
+    params = jax.tree.map(lambda p: p.astype(jnp.bfloat16), PARAMS)
+    batch = {"x": BATCH["x"].astype(jnp.bfloat16), "y": BATCH["y"]}
+    received = apply(
+        FACTORIES[name](0.3), params=params, batch=batch, ascent_batch=batch
+    )
+    assert all(p.dtype == jnp.bfloat16 for p in jax.tree.leaves(received))
+    assert all(np.isfinite(p).all() for p in jax.tree.leaves(received))
+
+
+@every
+def test_integer_leaves_and_empty_subtrees_ride_along(name):
+    params = {**PARAMS, "steps": jnp.array(5), "empty": {}}
+    tx = optax.chain(FACTORIES[name](0.3), optax.sgd(0.1))
+    grads = {**GRADS, "steps": jnp.array(0), "empty": {}}
+    updates, _ = tx.update(
+        grads, tx.init(params), params, objective=OBJECTIVE, batch=BATCH,
+        ascent_batch=HALF,
+    )  # fmt: skip
+    received = optax.apply_updates(params, updates)
+    assert received.pop("steps") == 5
+    assert received.pop("empty") == {}
+    assert_same(received, run(optax.chain(FACTORIES[name](0.3), optax.sgd(0.1)), 1))
+
+
+@every
+def test_a_constant_schedule_is_the_constant(name):
+    """That schedules advance is hazard 3."""
+    received = run(optax.chain(FACTORIES[name](lambda step: 0.3), SGD))
+    assert_same(received, expected(name))
+
+
+@every
+@pytest.mark.parametrize("rho", [-0.1, float("nan"), float("inf")])
+def test_a_radius_that_is_no_radius_is_refused(name, rho):
+    with pytest.raises(ValueError, match=r"received rho=.*finite number >= 0"):
+        FACTORIES[name](rho)
+
+
+@every
+@pytest.mark.parametrize("missing", ["params", "batch", "objective"])
+def test_a_missing_argument_of_update_is_named(name, missing):
+    tx = FACTORIES[name](0.3)
+    given = {"params": PARAMS, "batch": BATCH, "objective": OBJECTIVE}
+    del given[missing]
+    with pytest.raises(ValueError, match=rf"received no .*{missing}.*update\(grads"):
+        tx.update(GRADS, tx.init(PARAMS), ascent_batch=HALF, **given)
+
+
+@every
+def test_several_devices_share_a_batch(name):
+    """pmap on one device with an axis name; several devices: tests/training."""
+    tx = optax.chain(FACTORIES[name](0.3, axis_name="devices"), SGD)
+    received = jax.pmap(lambda p: run(tx, params=p), axis_name="devices")(
+        jax.tree.map(lambda p: p[None], PARAMS)
+    )
+    assert_same(jax.tree.map(lambda p: p[0], received), expected(name))
+
+
+def test_flax_linen_and_nnx_give_the_same_step():
+    net = linen.Dense(3)
+    variables = net.init(jax.random.key(0), BATCH["x"])
+
+    def loss(outputs, batch):
+        return optax.softmax_cross_entropy_with_integer_labels(outputs, batch["y"])
+
+    objective = sam_jax.Objective(lambda p, b: net.apply(p, b["x"]), loss)
+    tx = optax.chain(sam_jax.sum_max(0.3), optax.sgd(0.1))
+    linen_params = apply(tx, params=variables, objective=objective)["params"]
+
+    model = nnx.Linear(4, 3, rngs=nnx.Rngs(0), param_dtype=jnp.float64)
+    model.kernel[...] = variables["params"]["kernel"]
+    model.bias[...] = variables["params"]["bias"]
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    graph, params = nnx.split(model, nnx.Param)
+
+    def predict(params, batch):
+        return nnx.merge(graph, params)(batch["x"])
+
+    nnx_objective = sam_jax.Objective(predict, loss)
+    grads = jax.grad(nnx_objective.value)(params, BATCH)
+    optimizer.update(model, grads, objective=nnx_objective, batch=BATCH)
+    np.testing.assert_allclose(model.kernel[...], linen_params["kernel"], rtol=1e-6)
+    np.testing.assert_allclose(model.bias[...], linen_params["bias"], atol=1e-6)
+
+
+def test_multi_transform_takes_any_place():
+    """In front of it SAM perturbs everything; inside it, its own leaves alone."""
+    labels = {"dense": "body", "norm": "body", "head": "head"}
+    bases = {"body": optax.sgd(0.1), "head": optax.adam(0.01)}
+    outside = optax.chain(sam_jax.sam(0.3), optax.multi_transform(bases, labels))
+    received = apply(outside)
+    assert_same(
+        received["dense"], apply(optax.chain(sam_jax.sam(0.3), bases["body"]))["dense"]
+    )
+    inside = optax.multi_transform(
+        {**bases, "body": optax.chain(sam_jax.sam(0.3), bases["body"])}, labels
+    )
+    received = apply(inside, full_params=PARAMS)
+    mask = {
+        "dense": {"kernel": True, "bias": True},
+        "norm": {"scale": True},
+        "head": {"kernel": False},
+    }
+    only = optax.chain(sam_jax.only(mask, sam_jax.sam(0.3)), bases["body"])
+    assert_same(received["dense"], apply(only)["dense"])
+    assert_same(received["head"], apply(bases["head"])["head"])
+    with pytest.raises(ValueError, match="Pass full_params=params"):
+        apply(inside)
+
+
+def test_state_reports_the_length_of_the_perturbation():
+    tx = sam_jax.sam(0.3)
+    _, state = tx.update(GRADS, tx.init(PARAMS), PARAMS, grad_fn=grad_fn, batch=BATCH)
+    assert state.count == 1
+    np.testing.assert_allclose(state.ascent_norm, 0.3, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: sam_jax.sum_max(0.1, m=0), "m=0; it must be a Python integer >= 1"),
+        (lambda: sam_jax.sum_max(0.1, chunk=-1), "chunk=-1.*or None"),
+        (lambda: sam_jax.sam(0.1, ascent_steps=0), "ascent_steps=0"),
+        (lambda: sam_jax.asam(0.1, eta=-1.0), "eta=-1.0; it must be a finite"),
+        (lambda: sam_jax.gsam(0.1, alpha=float("nan")), "alpha=nan"),
+        (lambda: sam_jax.periodic(sam_jax.sam(0.1), 0), "every=0"),
+        (lambda: sam_jax.active_between(sam_jax.sam(0.1), 5, 2), "start=5, stop=2"),
+    ],
+)
+def test_hyper_parameters_out_of_range_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_groups_that_do_not_divide_the_batch_are_refused():
+    with pytest.raises(ValueError, match=r"m=3 for a batch of 8.*\[1, 2, 4, 8\]"):
+        apply(sam_jax.sum_max(0.1, m=3))
+
+
+def test_traced_counts_name_the_fix():
+    with pytest.raises(ValueError, match="list 'm' in static_args"):
+        common.check_count("sum_max", "m", jnp.array(2))

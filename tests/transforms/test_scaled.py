@@ -1,0 +1,90 @@
+"""ASAM, layer-wise, random and gap-guided steps against NumPy on a quadratic."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import sam_jax
+
+A = np.diag([1.0, 4.0, 0.5])
+W = {"a": jnp.array([2.0, -1.0]), "b": jnp.array([3.0])}
+FLAT = np.array([2.0, -1.0, 3.0])
+G = A @ FLAT
+
+
+def split(v):
+    return {"a": v[:2], "b": v[2:]}
+
+
+def grad_fn(params, batch):
+    del batch
+    return split(jnp.asarray(A) @ jnp.concatenate([params["a"], params["b"]]))
+
+
+def replaced(tx, steps=1):
+    """The gradients that the transform puts in place of grad at W, step by step."""
+    state, received = tx.init(W), []
+    for _ in range(steps):
+        updates, state = tx.update(
+            grad_fn(W, None), state, W, grad_fn=grad_fn, batch=jnp.zeros(1)
+        )
+        received.append(np.concatenate([updates["a"], updates["b"]]))
+    return received if steps > 1 else received[0]
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.01, 1.0])
+def test_asam(eta):
+    t = np.abs(FLAT) + eta
+    delta = 0.3 * t**2 * G / np.linalg.norm(t * G)
+    np.testing.assert_allclose(
+        replaced(sam_jax.asam(0.3, eta)), A @ (FLAT + delta), rtol=1e-13
+    )
+
+
+def test_layerwise():
+    delta = np.concatenate(
+        [
+            0.3 * np.linalg.norm(FLAT[s]) * G[s] / np.linalg.norm(G[s])
+            for s in (slice(0, 2), slice(2, 3))
+        ]
+    )
+    np.testing.assert_allclose(
+        replaced(sam_jax.layerwise_sam(0.3)), A @ (FLAT + delta), rtol=1e-13
+    )
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.4, 2.0])
+def test_gsam(alpha):
+    perturbed = A @ (FLAT + 0.3 * G / np.linalg.norm(G))
+    unit = perturbed / np.linalg.norm(perturbed)
+    expected = perturbed - alpha * (G - (G @ unit) * unit)
+    np.testing.assert_allclose(replaced(sam_jax.gsam(0.3, alpha)), expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_random_perturbations_differ_by_step_and_seed_only(normalize):
+    def directions(seed, steps=3):
+        tx = sam_jax.random_perturbation(0.3, seed=seed, normalize=normalize)
+        return [np.linalg.solve(A, g) - FLAT for g in replaced(tx, steps)]
+
+    first, second, other = directions(0), directions(0), directions(1)
+    np.testing.assert_array_equal(first, second)
+    if normalize:
+        np.testing.assert_allclose(np.linalg.norm(first, axis=1), 0.3, rtol=1e-12)
+    everything = np.concatenate([first, other])
+    assert len(np.unique(everything.round(9), axis=0)) == 6
+
+
+def test_a_zero_leaf_stays_under_layerwise_scaling():
+    w = {"a": jnp.zeros(2), "b": jnp.array([3.0])}
+    tx = sam_jax.layerwise_sam(0.5)
+    seen = []
+
+    def record(params, batch):
+        seen.append(params)
+        return jax.tree.map(jnp.ones_like, params)
+
+    tx.update(record(w, None), tx.init(w), w, grad_fn=record, batch=jnp.zeros(1))
+    np.testing.assert_array_equal(seen[1]["a"], 0)
+    np.testing.assert_allclose(seen[1]["b"], 4.5)
