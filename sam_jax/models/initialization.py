@@ -1,0 +1,99 @@
+"""Initial parameters from one random draw.
+
+A network of sixty layers asks for sixty draws of different shapes, each with its own
+compilation: ten seconds for a ResNet-18. One flat draw, cut into layers, takes one.
+"""
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import DTypeLike
+
+from sam_jax import checks
+
+Variables = dict[str, Any]
+conv_kernel = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+dense_kernel = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+
+
+class Rule(NamedTuple):
+    """value + deviation * N(0, 1)."""
+
+    value: float
+    deviation: float
+
+
+def initial_rule(name: str, shape: tuple[int, ...]) -> Rule:
+    """How a parameter starts, by its name in flax and its shape.
+
+    - convolution kernel [..., in, out]: N(0, 2 / (positions * out)), which keeps the
+      variance of the gradient through a ReLU layer (He et al. 2015, Eq. 14: fan-out);
+    - dense kernel [in, out]: N(0, 1 / in), which keeps the second moment of the inputs
+      (LeCun et al. 1998, Sec. 4.6);
+    - norm scale 1; biases 0; running mean 0 and variance 1.
+    """
+    constants = {"scale": 1.0, "bias": 0.0, "mean": 0.0, "var": 1.0}
+    if name != "kernel":
+        return Rule(checks.choose("parameter name", name, constants), 0.0)
+    if len(shape) == 2:
+        return Rule(0.0, math.sqrt(1 / shape[0]))
+    return Rule(0.0, math.sqrt(2 / (math.prod(shape[:-2]) * shape[-1])))
+
+
+def initialize(
+    module: nn.Module,
+    key: jax.Array,
+    image_shape: tuple[int, ...],
+    dtype: DTypeLike = jnp.float32,
+) -> Variables:
+    """Variables {"params": ..., "batch_stats": ...} of a model, by `initial_rule`.
+
+    Same distributions as `module.init`, a tenth of its time, and the same numbers for
+    every number of devices. Can be traced: `jax.vmap` over keys gives an ensemble.
+
+    Args:
+      module: called with (images, train), its leaves named as `initial_rule` knows.
+      key: the only source of randomness.
+      image_shape: of one example, without the batch axis: (height, width, channels).
+      dtype: of the parameters; running statistics are float32 or wider.
+
+    Returns: the collections of the module; "batch_stats" only where it has BatchNorm.
+    Raises: ValueError for an axis below 1 and for a leaf without a rule.
+    """
+    for size in image_shape:
+        checks.integer("image_shape", size, 1)
+    example = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    init = functools.partial(module.init, train=False)
+    variables = jax.eval_shape(init, jax.random.key(0), example)
+    leaves, structure = jax.tree_util.tree_flatten_with_path(variables)
+    wide = jnp.promote_types(dtype, jnp.float32)
+    plan = tuple(
+        (
+            initial_rule(path[-1].key, leaf.shape),
+            leaf.shape,
+            jnp.dtype(wide if path[0].key == "batch_stats" else dtype),
+        )
+        for path, leaf in leaves
+    )
+    return jax.tree.unflatten(structure, _draw(key, plan))
+
+
+@functools.partial(jax.jit, static_argnames="plan")
+def _draw(key: jax.Array, plan: tuple) -> list[jax.Array]:
+    """The leaves of a plan of (rule, shape, dtype), cut from one normal draw."""
+    widest = functools.reduce(jnp.promote_types, [d for *_, d in plan], jnp.float32)
+    sizes = [math.prod(shape) if rule.deviation else 0 for rule, shape, _ in plan]
+    noise = jax.random.normal(key, (sum(sizes),), widest)
+    leaves, start = [], 0
+    for (rule, shape, dtype), size in zip(plan, sizes, strict=True):
+        if size:
+            drawn = noise[start : start + size].reshape(shape)
+            leaves.append((rule.value + rule.deviation * drawn).astype(dtype))
+        else:
+            leaves.append(jnp.full(shape, rule.value, dtype))
+        start += size
+    return leaves

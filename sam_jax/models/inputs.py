@@ -1,0 +1,42 @@
+"""Checks of what every model is given: images and a compute dtype."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+
+def as_images(images: Any) -> Array:
+    """Images as an array [B, H, W, C]."""
+    images = jnp.asarray(images)
+    if images.ndim != 4:
+        raise ValueError(
+            f"Received images of shape {images.shape}; the model takes a batch "
+            "[batch, height, width, channels]. Add the missing axis, such as "
+            "images[..., None] for grey images or images[None] for a single one."
+        )
+    return images
+
+
+def as_vectors(images: Any) -> Array:
+    """Images, or anything with examples on the leading axis, flattened to [B, d]."""
+    images = jnp.asarray(images)
+    if images.ndim < 2:
+        raise ValueError(
+            f"Received inputs of shape {images.shape}; the model takes a batch "
+            "[batch, ...]. Use inputs[None] for a single example."
+        )
+    return images.reshape(images.shape[0], -1)
+
+
+def check_dtype(dtype: Any) -> None:
+    """Refuses what is not a floating dtype or its name; None is left to the inputs."""
+    try:
+        valid = dtype is None or jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+    except TypeError:
+        valid = False
+    if not valid:
+        raise ValueError(
+            f"Received dtype={dtype!r}; give a floating dtype or its name, such as "
+            "'float32' or 'bfloat16', or None to follow inputs and parameters."
+        )
