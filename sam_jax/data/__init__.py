@@ -1,0 +1,24 @@
+"""Data sets as arrays in memory, label noise, splits, batches and augmentation."""
+
+from sam_jax.data.augment import augment
+from sam_jax.data.batches import epoch_batches
+from sam_jax.data.dataset import Dataset, normalize, select_classes
+from sam_jax.data.embedded import two_gaussians
+from sam_jax.data.noise import add_label_noise
+from sam_jax.data.sources import NAMES, load
+from sam_jax.data.splits import split_validation
+from sam_jax.data.tfds_source import UnavailableDataError
+
+__all__ = [
+    "NAMES",
+    "Dataset",
+    "UnavailableDataError",
+    "add_label_noise",
+    "augment",
+    "epoch_batches",
+    "load",
+    "normalize",
+    "select_classes",
+    "split_validation",
+    "two_gaussians",
+]

@@ -1,0 +1,114 @@
+"""What a data set is, and how its pixels become inputs of a network."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32, Shaped
+
+# Images summed at once; the sums stay exact in 64-bit integers.
+CHUNK = 4096
+
+
+class Dataset(NamedTuple):
+    """A data set, whole in memory.
+
+    train_images, test_images: [N, height, width, channels], uint8 as stored, or
+      float32 where the data are no pictures.
+    train_labels, test_labels: i32[N], numbers of `class_names`.
+    class_names: one for each label.
+    mean, std: f32[channels] over the whole training split, in units of the stored
+      images; what `normalize` takes.
+    scale: `images * scale` lies in [0, 1] (1/255; 1/16 for digits); 1 for float data.
+    """
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    class_names: tuple[str, ...]
+    mean: np.ndarray
+    std: np.ndarray
+    scale: float
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(height, width, channels)."""
+        return self.train_images.shape[1:]
+
+
+def normalize(
+    images: Shaped[Array | np.ndarray, "*batch height width channels"],
+    mean: Float[Array | np.ndarray, " channels"],
+    std: Float[Array | np.ndarray, " channels"],
+) -> Float[Array, "*batch height width channels"]:
+    """(images - mean) / std channel by channel, in the dtype of `mean`.
+
+    To be called inside a jitted function, so that pixels travel as uint8. For images
+    already in [0, 1] (attacks), give `mean * scale` and `std * scale`.
+    """
+    mean, std = jnp.asarray(mean), jnp.asarray(std)
+    return (jnp.asarray(images, mean.dtype) - mean) / std
+
+
+def channel_statistics(
+    images: Shaped[np.ndarray, "n height width channels"],
+) -> tuple[Float32[np.ndarray, " channels"], Float32[np.ndarray, " channels"]]:
+    """Mean and standard deviation of each channel of uint8 images.
+
+    From exact integer sums, hence the same on every machine. A constant channel gets
+    the deviation 1: normalised, it is zero.
+    """
+    channels = images.shape[-1]
+    total = np.zeros(channels, np.int64)
+    squares = np.zeros(channels, np.int64)
+    for start in range(0, len(images), CHUNK):
+        pixels = images[start : start + CHUNK].reshape(-1, channels).astype(np.int64)
+        total += pixels.sum(axis=0)
+        squares += (pixels * pixels).sum(axis=0)
+    count = images.size // channels
+    mean = total / count
+    std = np.sqrt(squares / count - mean**2)
+    std = np.where(images.min((0, 1, 2)) == images.max((0, 1, 2)), 1.0, std)
+    return mean.astype(np.float32), std.astype(np.float32)
+
+
+def select_classes(dataset: Dataset, classes: Sequence[Any]) -> Dataset:
+    """The examples of some classes, renumbered in the order given.
+
+    ("horse", "automobile") makes horses 0 and automobiles 1. Mean, deviation and the
+    order of the examples stay those of the whole set.
+
+    Raises: ValueError for an unknown or repeated name, or fewer than two.
+    """
+    known = dataset.class_names
+    if (
+        isinstance(classes, str)
+        or len(set(classes)) != len(classes)
+        or len(classes) < 2
+    ):
+        raise ValueError(
+            f"Received classes={classes!r}; give two or more different names of "
+            f"classes, such as {known[:2]!r}, or None for all of them."
+        )
+    unknown = [name for name in classes if name not in known]
+    if unknown:
+        raise ValueError(
+            f"Unknown class {', '.join(map(repr, unknown))}; known: {', '.join(known)}."
+        )
+    number = np.full(len(known), -1, np.int32)
+    number[[known.index(name) for name in classes]] = np.arange(len(classes))
+    train, test = number[dataset.train_labels], number[dataset.test_labels]
+    return dataset._replace(
+        train_images=dataset.train_images[train >= 0],
+        train_labels=train[train >= 0],
+        test_images=dataset.test_images[test >= 0],
+        test_labels=test[test >= 0],
+        class_names=tuple(classes),
+    )

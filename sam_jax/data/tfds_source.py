@@ -1,0 +1,193 @@
+"""TFDS data sets as arrays, read without TensorFlow.
+
+TFDS reads without TensorFlow only what was prepared as array_record, and only through
+`as_data_source`; preparing needs TensorFlow once (`sam_jax.data.prepare`). TFDS writes
+the records in a shuffled order. Here they are sorted, so that example i, and with it
+label noise and splits, is the same for everyone:
+
+- by the feature `id`, where the records have one (CIFAR: the source files' order);
+- otherwise (MNIST, Fashion-MNIST) by the SHA-256 of label and pixels, which depends on
+  nothing but the data. Equal examples may change places, which nobody can see.
+
+Decoding takes seconds, so the sorted arrays are kept as one .npz beside the records.
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from sam_jax.data.dataset import Dataset, channel_statistics
+
+NAMES = ("cifar10", "cifar100", "mnist", "fashion_mnist")
+CACHE_NAME = "sam_jax_arrays_1.npz"
+FORMAT = "array_record"
+
+Arrays = dict[str, np.ndarray]
+FIELDS = {
+    "train_images",
+    "train_labels",
+    "test_images",
+    "test_labels",
+    "class_names",
+}
+
+
+class UnavailableDataError(ValueError):
+    """A data set that cannot be read; the message says which command mends it."""
+
+
+def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
+    """A prepared TFDS data set, from its cache or from the records.
+
+    Args:
+      name: one of NAMES.
+      data_dir: TFDS's data directory; default $TFDS_DATA_DIR or ~/tensorflow_datasets.
+
+    Raises: UnavailableDataError when it is not prepared, prepared in a format that
+      needs TensorFlow, or damaged.
+    """
+    folder = find(name, data_dir)
+    cache = folder / CACHE_NAME
+    arrays = read_cache(cache)
+    if arrays is None:
+        logging.info("Reading the records of %s once into %s", name, cache)
+        arrays = _read_records(name, folder, data_dir)
+        write_cache(cache, arrays)
+    mean, std = channel_statistics(arrays["train_images"])
+    names = tuple(str(name) for name in arrays.pop("class_names"))
+    return Dataset(**arrays, class_names=names, mean=mean, std=std, scale=1 / 255)
+
+
+def root(data_dir: str | os.PathLike | None) -> Path:
+    """The data directory: the one given, $TFDS_DATA_DIR, or ~/tensorflow_datasets."""
+    default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return Path(data_dir or default).expanduser()
+
+
+def find(name: str, data_dir: str | os.PathLike | None = None) -> Path:
+    """The folder of the newest prepared version, <data_dir>/<name>/<version>."""
+    folder = root(data_dir) / name
+    versions = {
+        tuple(map(int, path.parent.name.split("."))): path.parent
+        for path in folder.glob("*/dataset_info.json")
+        if re.fullmatch(r"\d+\.\d+\.\d+", path.parent.name)
+    }
+    if not versions:
+        raise UnavailableDataError(
+            f"Data set {name!r} is not prepared in {root(data_dir)}. Prepare it once, "
+            f"{how_to_prepare(name, data_dir)}."
+        )
+    return versions[max(versions)]
+
+
+def how_to_prepare(name: str, data_dir: str | os.PathLike | None = None) -> str:
+    """The commands that prepare a data set, as they are typed."""
+    option = f"--data_dir={root(data_dir)}" if data_dir else ""
+    make = f"make data NAME={name}" + (f" ARGS={option}" if option else "")
+    python = f"python -m sam_jax.data.prepare {name} {option}".rstrip()
+    return (
+        f"in a clone of sam_jax with `{make}`, or in an environment that has "
+        f"TensorFlow (`pip install '.[prepare]'`) with `{python}`"
+    )
+
+
+def read_arrays(folder: Path) -> Arrays:
+    """Decodes every record of both splits into arrays, sorted.
+
+    Returns: the fields of Dataset from train_images to class_names.
+    """
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder_from_directory(folder)
+    arrays: Arrays = {}
+    for split in ("train", "test"):
+        records = builder.as_data_source(split)
+        images, labels = sort_records(list(records))
+        arrays |= {f"{split}_images": images, f"{split}_labels": labels}
+    return arrays | {"class_names": np.array(builder.info.features["label"].names)}
+
+
+def sort_records(
+    records: Sequence[Mapping[str, Any]],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Stacks records in the order of their ids, or else of their contents.
+
+    Returns: images uint8[N, height, width, channels], labels i32[N].
+    """
+    images = np.stack([record["image"] for record in records])
+    labels = np.array([record["label"] for record in records], np.int32)
+    if "id" in records[0]:
+        keys = [record["id"] for record in records]
+    else:
+        keys = [_digest(*pair) for pair in zip(images, labels, strict=True)]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    return images[order], labels[order]
+
+
+def read_cache(path: Path) -> Arrays | None:
+    """The cached arrays; None if there are none, or (with a warning) damaged ones."""
+    if not path.exists():
+        return None
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            arrays = dict(file)
+        if set(arrays) != FIELDS:
+            raise ValueError(f"it holds {sorted(arrays)}")
+    # The checksums of a .npz, a zip archive, betray any other damage.
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        logging.warning("Cannot use the cache %s (%s); making it again.", path, error)
+        return None
+    return arrays
+
+
+def write_cache(path: Path, arrays: Arrays) -> None:
+    """Writes the arrays all or not at all; a full or read-only disk costs a warning."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        temporary.replace(path)
+    except OSError as error:
+        logging.warning(
+            "Cannot keep the decoded images in %s (%s); the next run decodes again.",
+            path,
+            error,
+        )
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _read_records(
+    name: str, folder: Path, data_dir: str | os.PathLike | None
+) -> Arrays:
+    try:
+        return read_arrays(folder)
+    except NotImplementedError as error:
+        other = root(data_dir) / FORMAT
+        raise UnavailableDataError(
+            f"Data set {name!r} in {folder} is not in the format {FORMAT}, which alone "
+            f"is read without TensorFlow. Prepare it once more in another directory, "
+            f"{how_to_prepare(name, other)}, and load it from there with "
+            f"`export TFDS_DATA_DIR={other}`."
+        ) from error
+    # Damaged records fail in the reader, the protocol buffers or the PNG decoder, each
+    # with errors of its own.
+    except Exception as error:
+        raise UnavailableDataError(
+            f"Data set {name!r} in {folder} is damaged ({type(error).__name__}: "
+            f"{error}). Remove it with `rm -r {folder}` and prepare it again, "
+            f"{how_to_prepare(name, data_dir)}."
+        ) from error
+
+
+def _digest(image: np.ndarray, label: np.int32) -> bytes:
+    return hashlib.sha256(bytes([label]) + image.tobytes()).digest()

@@ -1,0 +1,125 @@
+"""The convolution with the fast weight gradient is lax's, in every transformation."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from sam_jax.core import convolution
+
+CASES = {
+    "3x3": ((4, 16, 16, 3), 3, (1, 1), ((1, 1), (1, 1))),
+    "3x3, stride 2, odd height": ((4, 17, 16, 3), 3, (2, 2), ((1, 1), (1, 1))),
+    "1x1, stride 2": ((6, 16, 20, 3), 1, (2, 2), "VALID"),
+    "5x5, SAME": ((4, 12, 16, 2), 5, (1, 1), "SAME"),
+    "uneven strides and paddings": ((2, 30, 16, 2), 3, (3, 1), ((0, 2), (1, 0))),
+    "few positions": ((4, 4, 4, 3), 3, (1, 1), "SAME"),
+}
+every = pytest.mark.parametrize("case", CASES)
+
+
+def problem(case, dtype=jnp.float64):
+    shape, size, strides, padding = CASES[case]
+    random = np.random.default_rng(0)
+    x = jnp.asarray(random.standard_normal(shape), dtype)
+    w = jnp.asarray(random.standard_normal((size, size, shape[-1], 5)), dtype)
+
+    def loss(convolve, x, w):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        y = convolve(x, w, strides, padding, dimension_numbers=numbers)
+        return jnp.sum(jnp.sin(y))
+
+    ours = functools.partial(loss, convolution.conv_general_dilated)
+    return ours, functools.partial(loss, lax.conv_general_dilated), x, w
+
+
+def assert_close(received, expected, rtol):
+    def one(a, b):
+        assert a.dtype == b.dtype
+        atol = rtol * float(jnp.abs(b).max())
+        np.testing.assert_allclose(a, b, rtol=0, atol=atol)
+
+    jax.tree.map(one, received, expected)
+
+
+@every
+@pytest.mark.parametrize(("dtype", "rtol"), [(jnp.float64, 1e-13), (jnp.float32, 1e-5)])
+def test_value_and_gradients(case, dtype, rtol):
+    ours, theirs, x, w = problem(case, dtype)
+    gradient = functools.partial(jax.value_and_grad, argnums=(0, 1))
+    assert_close(jax.jit(gradient(ours))(x, w), jax.jit(gradient(theirs))(x, w), rtol)
+
+
+TRANSFORMED = {
+    "Hessian product": lambda f: (
+        lambda x, w: jax.jvp(lambda w: jax.grad(f, 1)(x, w), (w,), (jnp.cos(w),))[1]
+    ),
+    "mixed second derivative": lambda f: (
+        lambda x, w: jax.grad(lambda x: jnp.vdot(jax.grad(f, 1)(x, w), jnp.cos(w)))(x)
+    ),
+    "vmap over images": lambda f: (
+        lambda x, w: jax.grad(lambda w: jnp.sum(jax.vmap(lambda i: f(i[None], w))(x)))(
+            w
+        )
+    ),
+    "vmap over kernels": lambda f: (
+        lambda x, w: jax.vmap(lambda w: jax.grad(f, 1)(x, w))(jnp.stack([w, 2 * w]))
+    ),
+    "vmap over both": lambda f: (
+        lambda x, w: jax.vmap(lambda x, w: jax.grad(f, (0, 1))(x, w))(
+            jnp.stack([x, -x]), jnp.stack([w, 2 * w])
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMED)
+def test_transformations(name):
+    ours, theirs, x, w = problem("3x3, stride 2, odd height")
+    transform = TRANSFORMED[name]
+    received = jax.jit(transform(ours))(x, w)
+    assert_close(received, jax.jit(transform(theirs))(x, w), 1e-12)
+
+
+def test_on_cpu_the_weight_gradient_is_made_of_matrix_products():
+    """Also under vmap over examples, which must join them into one batch."""
+    ours, _, x, w = problem("3x3")
+
+    def of_batch(w):
+        return ours(x, w)
+
+    def of_examples(w):
+        return jnp.sum(jax.vmap(lambda i: ours(i[None], w))(x))
+
+    for function in (of_batch, of_examples):
+        text = jax.jit(jax.grad(function)).lower(w).compile().as_text()
+        assert text.count("convolution(") + text.count("$Conv") <= 1  # the forward one
+        assert text.count(" dot(") >= 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"feature_group_count": 3},
+        {"rhs_dilation": (2, 2)},
+        {"lhs_dilation": (2, 1)},
+    ],
+)
+def test_other_convolutions_are_left_to_lax(options):
+    x = jnp.ones((2, 16, 16, 3))
+    w = jnp.ones((3, 3, 3 // options.get("feature_group_count", 1), 6))
+    jaxpr = jax.make_jaxpr(
+        lambda x, w: convolution.conv_general_dilated(
+            x,
+            w,
+            (1, 1),
+            ((1, 1), (1, 1)),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            **options,
+        )
+    )(x, w)
+    assert "conv_general_dilated" in str(jaxpr)
+    assert convolution.NAME not in str(jaxpr)
