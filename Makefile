@@ -6,7 +6,7 @@ OUT ?= results
 CACHE_HOME ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)
 export JAX_COMPILATION_CACHE_DIR ?= $(CACHE_HOME)/sam_jax/xla
 
-.PHONY: venv train test test-heavy bench lint format data clean
+.PHONY: venv train test test-heavy bench notebooks lint format data clean
 
 venv: .venv/.done
 
@@ -14,6 +14,7 @@ venv: .venv/.done
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sam_jax needs Python 3.11 or newer, this is " + sys.version)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -c 'import pathlib, sysconfig; pathlib.Path(sysconfig.get_path("purelib"), "sam_jax.pth").write_text(str(pathlib.Path.cwd()))'
 	touch $@
 
 train: venv  ## ERM against SAM on noisy digits: curves and a table
@@ -27,6 +28,9 @@ test-heavy: venv  ## the slow tests and those on prepared data sets
 
 bench: venv  ## step times and memory, by ratio
 	$(BIN)/python -m experiments.benchmarks --out=$(OUT)/benchmarks
+
+notebooks: venv  ## runs the notebooks and writes their .ipynb
+	$(BIN)/jupytext --to ipynb --execute notebooks/*.py
 
 lint: venv  ## format, lint and types, as continuous integration runs them
 	$(BIN)/ruff format --check .

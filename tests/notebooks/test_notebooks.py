@@ -1,0 +1,40 @@
+"""Every notebook runs at a small size, and its .ipynb is its .py."""
+
+import pathlib
+
+import jupytext
+import nbclient
+import pytest
+
+FOLDER = pathlib.Path(__file__).parents[2] / "notebooks"
+SOURCES = sorted(FOLDER.glob("*.py"))
+SMALL = {"01_sam_in_five_lines": "steps = 3"}
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def test_there_are_notebooks_and_a_small_size_for_each():
+    assert {source.stem for source in SOURCES} == set(SMALL)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_runs_at_a_small_size(source):
+    notebook = jupytext.read(source)
+    (settings,) = (
+        cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())
+    )
+    settings.source += "\n" + SMALL[source.stem]
+    nbclient.NotebookClient(
+        notebook, timeout=300, resources={"metadata": {"path": str(FOLDER)}}
+    ).execute()
+    outputs = [o for cell in notebook.cells for o in cell.get("outputs", ())]
+    assert outputs
+    assert all(o["output_type"] != "error" for o in outputs)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_the_notebook_for_colab_is_the_source(source):
+    """`make notebooks` writes it, with outputs."""
+    written = jupytext.read(source.with_suffix(".ipynb"))
+    cells = [(cell.cell_type, cell.source) for cell in jupytext.read(source).cells]
+    assert [(cell.cell_type, cell.source) for cell in written.cells] == cells
+    assert f"blob/main/notebooks/{source.stem}.ipynb" in cells[0][1]
