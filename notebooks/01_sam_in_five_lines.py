@@ -117,7 +117,7 @@ for name, tx in {
 # %% [markdown]
 # ## flax linen
 # Nothing changes: parameters are a pytree. An `Objective` keeps predictions and
-# per-example losses apart; some variants need it, such as `sum_max` on its fast path and
+# per-example losses apart; some variants need it: `sum_max` on its fast path, and
 # the ablations `sam_direction` and `sam_derivative`. Here every example climbs alone.
 
 

@@ -10,6 +10,7 @@ and Hessian products work, and on other backends compiled to what lax gives.
 import functools
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -40,7 +41,7 @@ def conv_general_dilated(
     [height, width, in, out] kernels; give this function to flax's
     `nn.Conv(conv_general_dilated=...)`.
     """
-    plain = functools.partial(
+    plain: Callable = functools.partial(
         lax.conv_general_dilated,
         window_strides=window_strides,
         padding=padding,
@@ -157,7 +158,7 @@ def _batch(args, dims, **params):
     """A batch of images joins the images; a batch of kernels is left to lax."""
     (x, w), (x_dim, w_dim) = args, dims
     if w_dim is not None:
-        return jax.vmap(functools.partial(_plain, **params), dims)(x, w), 0
+        return jax.vmap(lambda x, w: _plain(x, w, **params), dims)(x, w), 0
     x = jnp.moveaxis(x, x_dim, 0)
     y = convolution_p.bind(x.reshape(-1, *x.shape[2:]), w, **params)
     return y.reshape(*x.shape[:2], *y.shape[1:]), 0

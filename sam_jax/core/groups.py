@@ -110,7 +110,7 @@ def average(
     return mean, kept
 
 
-def _split(batch: Tree, count: int) -> Tree:
+def _split(batch: Tree, count: Count) -> Tree:
     """[B, ...] -> [count, B / count, ...] on every leaf."""
     return jax.tree.map(lambda x: jnp.reshape(x, (count, -1, *jnp.shape(x)[1:])), batch)
 

@@ -12,11 +12,10 @@ from sam_jax.core.groups import Count
 from sam_jax.transforms.common import check_count, check_number
 
 Tree = Any
-Transform = optax.GradientTransformation | optax.GradientTransformationExtraArgs
 
 
 def only(
-    mask: Tree | Callable[[Tree], Tree], tx: Transform
+    mask: Tree | Callable[[Tree], Tree], tx: optax.GradientTransformation
 ) -> optax.GradientTransformationExtraArgs:
     """Perturbs the leaves of a mask alone; every leaf gets its gradient there.
 
@@ -66,7 +65,7 @@ class PeriodicState(NamedTuple):
 
 
 def periodic(
-    tx: Transform, every: Count, *, reuse: float = 0.0
+    tx: optax.GradientTransformation, every: Count, *, reuse: float = 0.0
 ) -> optax.GradientTransformationExtraArgs:
     """Applies `tx` on steps 0, every, 2 every, ... and hands the gradient on between.
 
@@ -122,7 +121,7 @@ class ActiveState(NamedTuple):
 
 
 def active_between(
-    tx: Transform, start: int = 0, stop: int | None = None
+    tx: optax.GradientTransformation, start: int = 0, stop: int | None = None
 ) -> optax.GradientTransformationExtraArgs:
     """Applies `tx` on steps start <= t < stop, and hands the gradient on otherwise.
 

@@ -1,0 +1,1 @@
+"""Recipes: ml_collections configurations, one file each."""

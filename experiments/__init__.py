@@ -1,0 +1,1 @@
+"""One file a figure or table; they compose what the library has."""

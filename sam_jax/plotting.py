@@ -1,0 +1,100 @@
+"""Arrays in, Figure out: the only place that knows matplotlib."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+from numpy.typing import ArrayLike
+
+from sam_jax import results
+
+# Okabe and Ito's palette, told apart by colour-blind readers too.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+Curves = Mapping[str, ArrayLike]
+
+
+def training_curves(runs: Mapping[str, Curves]) -> Figure:
+    """Training loss (logarithmic) and test error over epochs, one line a run.
+
+    Args:
+      runs: label -> arrays of one length: epoch, train_loss, test_error (a fraction)
+        and, where there is one, best_epoch: a number, marked on the test error.
+    """
+    figure = Figure(figsize=(8.0, 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    loss, error = figure.subplots(1, 2)
+    for color, (label, run) in zip(_colors(len(runs)), runs.items(), strict=True):
+        epochs = np.asarray(run["epoch"])
+        loss.plot(epochs, run["train_loss"], color=color, label=label)
+        test = 100 * np.asarray(run["test_error"])
+        error.plot(epochs, test, color=color, label=label)
+        if "best_epoch" in run:
+            best = epochs == run["best_epoch"]
+            error.plot(epochs[best], test[best], "o", color=color)
+    _label(loss, "training loss")
+    _label(error, "test error (%)")
+    loss.set_yscale("log")
+    loss.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    loss.yaxis.set_major_formatter("{x:g}")
+    loss.yaxis.set_minor_locator(NullLocator())
+    error.set_ylim(bottom=0)
+    if any("best_epoch" in run for run in runs.values()):
+        error.plot([], [], "o", color="gray", label="best by validation")
+    error.legend(frameon=False)
+    return figure
+
+
+def panels(
+    rows: int = 1, columns: int = 1, *, width: float = 4.0, height: float = 3.2
+) -> tuple[Figure, list[Axes]]:
+    """A figure of rows x columns panels, and their axes row by row.
+
+    Args:
+      width, height: of one panel, in inches.
+    """
+    figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for panel in axes.flat:
+        panel.spines[["top", "right"]].set_visible(False)
+    return figure, list(axes.flat)
+
+
+def band(
+    axes: Axes, x: ArrayLike, runs: ArrayLike, *, geometric: bool = False, **line: Any
+) -> None:
+    """The mean over runs as a line, in a band from the 10th to the 90th percentile.
+
+    Args:
+      x: [points]. runs: [runs, points].
+      geometric: the geometric mean, for positive runs on a logarithmic axis.
+      line: color, label, ... of the line.
+    """
+    runs = np.asarray(runs)
+    mean = np.exp(np.log(runs).mean(0)) if geometric else runs.mean(0)
+    (drawn,) = axes.plot(x, mean, **line)
+    low, high = np.percentile(runs, [10, 90], axis=0)
+    color = drawn.get_color()
+    axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Writes a PNG atomically."""
+    results.write_atomic(path, lambda file: figure.savefig(file, format="png", dpi=150))
+
+
+def _colors(count: int) -> list[str]:
+    return [COLORS[i % len(COLORS)] for i in range(count)]
+
+
+def _label(axes: Axes, quantity: str) -> None:
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(quantity)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0)

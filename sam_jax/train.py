@@ -1,0 +1,91 @@
+"""`python -m sam_jax.train --config=configs/digits.py:sam --workdir=DIR`.
+
+Trains a recipe into a work directory; the same command again resumes it. A key of the
+recipe is overridden by a flag of its name: `--config.sam.rho=0.1`.
+
+Exit status: 0; 2 for a configuration, data set or work directory that is refused; 1 for
+a run that could not go on (a loss that is not finite, a full disk); 130 interrupted.
+"""
+
+import pathlib
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from sam_jax.training.config import check_key
+
+FLAGS = flags.FLAGS
+config_flags.DEFINE_config_file(
+    "config", help_string="Recipe to train, as configs/NAME.py:VARIANT."
+)
+flags.DEFINE_string("workdir", None, "Directory to write to, and to resume from.")
+flags.DEFINE_string("coordinator", "", "host:port of process 0 of several; '' for one.")
+flags.DEFINE_integer("process_id", 0, "Number of this process, from 0.")
+flags.DEFINE_integer("process_count", 1, "Number of processes.")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Trains what the flags say; returns the exit status."""
+    if len(argv) > 1:
+        return _refuse(f"Unknown arguments {argv[1:]}; every option starts with --.")
+    for name in ("config", "workdir"):
+        if FLAGS[name].value is None:
+            return _refuse(f"Give --{name}: {FLAGS[name].help}")
+    recipe = config_flags.get_config_filename(FLAGS["config"]).split(":")[0]
+    if not pathlib.Path(recipe).is_file():
+        return _refuse(f"There is no file {recipe}; give --config=FILE.py:VARIANT.")
+    # Imported once the flags are known to be good: it takes seconds.
+    from sam_jax.training import loop, parallel, startup, summary
+    from sam_jax.training.errors import TrainingError
+
+    try:
+        startup.use_compilation_cache()
+        parallel.connect(FLAGS.coordinator, FLAGS.process_id, FLAGS.process_count)
+        run = loop.prepare(FLAGS.config, FLAGS.workdir)
+    except (ValueError, OSError, ImportError, TrainingError) as error:
+        return _refuse(error)
+    try:
+        result = loop.train(run)
+    except TrainingError as error:
+        return _refuse(error, status=1)
+    except OSError as error:
+        return _refuse(f"{error}. What was saved stays; run it again.", status=1)
+    except KeyboardInterrupt:
+        return _refuse("Interrupted; the same command resumes the run.", status=130)
+    if parallel.is_first_process():
+        print(summary.table({run.label: result}))
+        print(f"Summary, curves, metrics and checkpoints: {run.workdir}")
+    return 0
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+    """Parses all flags, and ends with one line for a wrong one."""
+    try:
+        for argument in argv:
+            if override := re.match(r"--?(?:no)?config\.([^=]+)", argument):
+                check_key(override[1])
+        remaining = FLAGS(argv)
+    except (flags.Error, LookupError, AttributeError, TypeError, ValueError) as error:
+        sys.exit(_refuse(error))
+    if not FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)
+    return remaining
+
+
+def _refuse(error: Exception | str, status: int = 2) -> int:
+    """Says what is wrong in one line on stderr; `--verbosity=1` adds the traceback."""
+    if isinstance(error, Exception) and logging.get_verbosity() > 0:
+        traceback.print_exception(error)
+    text = str(error).strip()
+    if "Traceback" in text:  # ml_collections' account of an error in the recipe's file
+        text = text.splitlines()[-1].partition(": ")[2]
+    print("sam_jax.train:", " ".join(text.split()), file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse_flags)

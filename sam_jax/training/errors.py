@@ -1,0 +1,13 @@
+"""Ends of a run that are no bug: the message is one line for the terminal."""
+
+
+class TrainingError(RuntimeError):
+    """A run that cannot go on; what it saved before stays."""
+
+
+class NonFiniteLoss(TrainingError):
+    """The loss of a step is NaN or infinite."""
+
+
+class CheckpointError(TrainingError):
+    """A checkpoint that cannot be written, or none that can be read."""

@@ -1,0 +1,165 @@
+"""Losses and errors on the parts of the data, in one pass over all of it.
+
+Parts overlap: `train` is `train_clean` and `train_noisy` together. A part without
+examples is left out of the results.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sam_jax import data, metrics
+from sam_jax.training import parallel
+from sam_jax.training.step import Examples, Loss
+
+Tree = Any
+
+# The networks of sam_jax.models keep old * MOMENTUM + batch * (1 - MOMENTUM).
+MOMENTUM = 0.9
+
+
+class Evaluator:
+    """Evaluates weights on parts of the data.
+
+    Labels are the given ones: noisy in training and validation. `train_noisy` is what
+    noise changed; its `error_true` counts errors against the labels before the noise,
+    so that error 1 with error_true 0 is a network that sees through all of it.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        loss: Loss,
+        layout: parallel.Layout,
+        *,
+        parts: Mapping[str, np.ndarray],
+        batch_size: int,
+    ):
+        """Compiles nothing yet.
+
+        Args:
+          module: called with (images, train).
+          loss: (logits, labels) -> per-example losses.
+          parts: name -> indices of examples.
+          batch_size: over all devices.
+        """
+        self._layout = layout
+        self._parts = {name: part for name, part in parts.items() if len(part)}
+        used = np.unique(np.concatenate([*self._parts.values()]))
+        self._batches = list(_padded(used, batch_size))
+        self._members = [
+            np.stack([np.isin(batch, part) & real for part in self._parts.values()], 1)
+            for batch, real in self._batches
+        ]
+
+        def sums(params, batch_stats, examples: Examples, indices, members):
+            images = examples.images[indices]
+            logits = module.apply(
+                {"params": params, "batch_stats": batch_stats},
+                data.normalize(images, examples.mean, examples.std),
+                train=False,
+            )
+            given, true = (
+                jax.vmap(metrics.Metrics.of_batch, in_axes=(None, None, 1))(
+                    loss(logits, labels), metrics.errors(logits, labels), members
+                )
+                for labels in (examples.given[indices], examples.true[indices])
+            )
+            both = {"given": given, "true": true}
+            axis = layout.axis_name
+            return both if axis is None else jax.lax.psum(both, axis)
+
+        self._sums = layout.map(sums)
+
+    def __call__(
+        self, params: Tree, batch_stats: Tree, examples: Examples
+    ) -> dict[str, float]:
+        """{"test_loss": ..., "test_error": ..., ...}, means over every part."""
+        pending = [
+            self._sums(
+                params,
+                batch_stats,
+                examples,
+                self._layout.split(batch),
+                self._layout.split(members),
+            )
+            for (batch, _), members in zip(self._batches, self._members, strict=True)
+        ]
+        fetched = [self._layout.fetch(p) for p in pending]
+        total = jax.tree.map(lambda *x: np.sum(x, 0, np.float64), *fetched)
+        given, true = total["given"], total["true"]
+        results = {}
+        for i, name in enumerate(self._parts):
+            results[f"{name}_loss"] = float(given.loss_sum[i] / given.examples[i])
+            results[f"{name}_error"] = float(given.error_sum[i] / given.examples[i])
+            if name == "train_noisy":
+                error = true.error_sum[i] / true.examples[i]
+                results[f"{name}_error_true"] = float(error)
+        return results
+
+
+class FreshStatistics:
+    """BatchNorm statistics of given weights: the mean over training batches.
+
+    An average of weights has activations of its own, which no running statistics
+    followed. One pass over the training images as they are, without augmentation, as
+    `torch.optim.swa_utils.update_bn` does it.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        layout: parallel.Layout,
+        *,
+        train: np.ndarray,
+        batch_size: int,
+    ):
+        """Compiles nothing yet.
+
+        Args:
+          module: called with (images, train), its statistics those of a global batch.
+          train: indices of the training examples; an incomplete last batch is dropped.
+        """
+        self._layout = layout
+        steps = max(1, len(train) // batch_size)
+        self._batches = np.resize(train, (steps, batch_size))
+
+        def accumulate(total, params, examples: Examples, indices):
+            # From statistics of zero, one update leaves (1 - MOMENTUM) of the batch's.
+            _, updated = module.apply(
+                {
+                    "params": params,
+                    "batch_stats": jax.tree.map(jnp.zeros_like, total),
+                },
+                data.normalize(examples.images[indices], examples.mean, examples.std),
+                train=True,
+                mutable=["batch_stats"],
+            )
+            share = 1 / (steps * (1 - MOMENTUM))
+            return jax.tree.map(
+                lambda t, new: t + share * new, total, updated["batch_stats"]
+            )
+
+        self._accumulate = layout.map(accumulate)
+
+    def __call__(self, params: Tree, batch_stats: Tree, examples: Examples) -> Tree:
+        """Statistics like `batch_stats`; nothing for nothing."""
+        total = jax.tree.map(jnp.zeros_like, batch_stats)
+        if jax.tree.leaves(batch_stats):
+            for batch in self._batches:
+                batch = self._layout.split(batch)
+                total = self._accumulate(total, params, examples, batch)
+        return total
+
+
+def _padded(
+    indices: np.ndarray, batch_size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Batches of one size with a mask of what is real in them: one compilation."""
+    for start in range(0, len(indices), batch_size):
+        batch = indices[start : start + batch_size]
+        yield np.resize(batch, batch_size), np.arange(batch_size) < len(batch)

@@ -1,0 +1,247 @@
+"""The training loop: it orchestrates what the other modules do.
+
+`prepare` refuses whatever is wrong with a configuration or a work directory; `train`
+runs it, from its newest checkpoint if there is one.
+"""
+
+import dataclasses
+import math
+import os
+import pathlib
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from sam_jax import data
+from sam_jax.training import checkpoint, parallel, setup, summary, writer
+from sam_jax.training import config as configs
+from sam_jax.training.config import Config
+from sam_jax.training.errors import NonFiniteLoss
+from sam_jax.training.progress import Progress
+from sam_jax.training.state import State
+from sam_jax.training.step import Metrics
+
+# Keeps max_sum's ascent batches apart from the batches of any other seed in use.
+ASCENT_ORDER = 1_000_003
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A checked run: its configuration, where it writes, and its parts."""
+
+    config: Config
+    workdir: pathlib.Path
+    parts: setup.Parts
+
+    @property
+    def label(self) -> str:
+        """What the run is called on the terminal and in its picture."""
+        return self.config.sam.kind.upper().replace("_", " ")
+
+
+def run(
+    config: Mapping[str, Any] | ml_collections.ConfigDict,
+    workdir: str | os.PathLike[str],
+    *,
+    silent: bool = False,
+) -> dict[str, Any]:
+    """Prepares and trains a run; returns its summary."""
+    return train(prepare(config, workdir), silent=silent)
+
+
+def prepare(
+    config: Mapping[str, Any] | ml_collections.ConfigDict,
+    workdir: str | os.PathLike[str],
+) -> Run:
+    """Checks a configuration, builds its parts, and claims its work directory.
+
+    Raises: ValueError of one line for whatever is wrong with them; OSError for a
+      directory that cannot be written.
+    """
+    checked = configs.check(config)
+    parts = setup.build(checked)
+    writer.claim(workdir, configs.plain(checked))
+    return Run(checked, pathlib.Path(workdir), parts)
+
+
+def train(run: Run, *, silent: bool = False) -> dict[str, Any]:
+    """Trains to the last epoch and writes what DIR is to hold.
+
+    Returns: the summary, as in summary.json.
+    Raises: TrainingError for a loss that is not finite and for a disk that does not
+      take a checkpoint; what was saved stays, and the same call goes on from there.
+    """
+    config, parts = run.config, run.parts
+    checkpoints = checkpoint.Checkpoints(
+        run.workdir / "checkpoints",
+        keep=config.checkpoint.keep,
+        best=config.checkpoint.best,
+    )
+    state, first, seconds = _start(run, checkpoints)
+    start = time.monotonic() - seconds
+    progress = Progress(
+        steps=config.epochs * parts.epoch_steps,
+        done=first * parts.epoch_steps,
+        label=run.label,
+        silent=silent or not parallel.is_first_process(),
+    )
+    records = writer.Writer(run.workdir, first, active=parallel.is_first_process())
+    with checkpoints, progress, records:
+        for epoch in range(first, config.epochs):
+            state, record = train_epoch(run, state, epoch, progress)
+            if is_due(epoch, config.eval.every_epochs, config.epochs):
+                record |= evaluate(run, state, epoch)
+            record["seconds"] = time.monotonic() - start
+            records.write(record)
+            progress.evaluation(epoch + 1, record)
+            due = is_due(epoch, config.checkpoint.every_epochs, config.epochs)
+            if due or (config.checkpoint.best and is_best(records.history)):
+                host = checkpoint.flatten(parts.layout.fetch(state))
+                checkpoints.save(epoch + 1, host, record)
+        history = records.history
+    if parallel.is_first_process():
+        return summary.write(run.workdir, run.label, history)
+    return summary.summarize(history)
+
+
+def train_epoch(
+    run: Run, state: State, epoch: int, progress: Progress
+) -> tuple[State, dict[str, Any]]:
+    """One pass over the training set.
+
+    Returns: the new state, and the epoch's record: running_loss and running_error are
+      means over its steps, each measured on augmented images before the step.
+    Raises: NonFiniteLoss.
+    """
+    parts = run.parts
+    measured: list[dict[str, float]] = []
+
+    def settle(step: int, new: Metrics) -> None:
+        measured.append(_read(run, step, new))
+        progress.step(measured[-1])
+
+    pending: tuple[int, Metrics] | None = None
+    ascended = False
+    for step, batch in enumerate(batches(run, epoch), start=epoch * parts.epoch_steps):
+        take_step = parts.plain_step
+        if parts.ascent_step is not None and uses_ascent(run.config.sam, epoch, step):
+            take_step, ascended = parts.ascent_step, True
+        given = jax.tree.map(lambda values, t=step: values[t], parts.coefficients)
+        state, new = take_step(
+            state, parts.examples, parts.layout.spread(given), *batch
+        )
+        # The step runs while the host reads what the step before has measured.
+        if pending is not None:
+            settle(*pending)
+        pending = step, new
+    assert pending is not None  # an epoch has a step
+    settle(*pending)
+    means = {name: np.mean([m[name] for m in measured]) for name in measured[0]}
+    return state, {
+        "epoch": epoch + 1,
+        "step": pending[0] + 1,
+        "learning_rate": float(given.learning_rate),
+        "rho": float(given.rho) if ascended else 0.0,
+        "running_loss": float(means["loss"]),
+        "running_error": float(means["error"]),
+        "gradient_norm": float(means["gradient_norm"]),
+        "ascent_norm": float(means["ascent_norm"]),
+    }
+
+
+def batches(run: Run, epoch: int) -> Iterator[tuple[np.ndarray, ...]]:
+    """An epoch's batches of indices, a function of seed and epoch alone.
+
+    For max_sum each comes with an ascent batch, from an order of its own.
+    """
+    config, parts = run.config, run.parts
+
+    def order(seed: int) -> np.ndarray:
+        chosen = data.epoch_batches(seed, epoch, len(parts.train), config.batch_size)
+        return parts.train[chosen].astype(np.int32)
+
+    streams = [order(config.seed)]
+    if config.sam.kind == "max_sum":
+        streams.append(order(config.seed + ASCENT_ORDER))
+    for batch in zip(*streams, strict=True):
+        yield tuple(parts.layout.split(indices) for indices in batch)
+
+
+def uses_ascent(settings: Config, epoch: int, step: int) -> bool:
+    """Whether a step ascends before it descends.
+
+    Chosen here, in Python, between two compiled steps: on CPU XLA runs convolutions
+    inside a compiled branch 35-40 times slower.
+
+    Args:
+      settings: config.sam.
+      epoch, step: counted from 0 over the whole run.
+    """
+    stop = settings.stop_epoch or math.inf
+    active = settings.kind != "erm" and settings.start_epoch <= epoch < stop
+    return active and step % settings.every == 0
+
+
+def evaluate(run: Run, state: State, epoch: int) -> dict[str, float]:
+    """Figures of the weights, and with the prefix ema_ of their moving average.
+
+    Raises: NonFiniteLoss.
+    """
+    parts = run.parts
+    figures = parts.evaluate(state.params, state.batch_stats, parts.examples)
+    if state.ema_params is not None:
+        fresh = parts.fresh_statistics(
+            state.ema_params, state.batch_stats, parts.examples
+        )
+        averaged = parts.evaluate(state.ema_params, fresh, parts.examples)
+        figures |= {f"ema_{name}": value for name, value in averaged.items()}
+    for name, value in figures.items():
+        if not math.isfinite(value):
+            raise NonFiniteLoss(
+                f"{name} is {value} after epoch {epoch + 1}. {_advice(run)}"
+            )
+    return figures
+
+
+def is_due(epoch: int, every: int, epochs: int) -> bool:
+    """Whether something done every so many epochs is done after this one."""
+    return (epoch + 1) % every == 0 or epoch + 1 == epochs
+
+
+def is_best(history: list[dict[str, Any]]) -> bool:
+    """Whether the newest record has the least validation error, and is the first to."""
+    errors = [r.get("validation_error", math.inf) for r in history]
+    return errors[-1] < min(errors[:-1], default=math.inf)
+
+
+def _start(run: Run, checkpoints: checkpoint.Checkpoints) -> tuple[State, int, float]:
+    """The state to start from, the epochs it has seen, and the seconds they took."""
+    parts = run.parts
+    state, epoch, seconds = parts.initial_state(), 0, 0.0
+    saved = checkpoints.restore()
+    if saved is not None:
+        state = checkpoint.unflatten(state, saved.state)
+        epoch, seconds = saved.epoch, saved.record["seconds"]
+    return parts.layout.replicate(state), epoch, seconds
+
+
+def _read(run: Run, step: int, new: Metrics) -> dict[str, float]:
+    fetched = run.parts.layout.fetch(new)
+    measured = {name: float(value) for name, value in fetched.items()}
+    for name in ("loss", "gradient_norm", "ascent_norm"):
+        if not math.isfinite(measured[name]):
+            raise NonFiniteLoss(
+                f"{name} is {measured[name]} at step {step}. {_advice(run)}"
+            )
+    return measured
+
+
+def _advice(run: Run) -> str:
+    return (
+        f"Stopped; what {run.workdir} held before stays. Try a smaller schedule.peak "
+        "or sam.rho, a warm-up, or optimizer.gradient_clip."
+    )

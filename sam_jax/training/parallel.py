@@ -1,0 +1,140 @@
+"""Data parallelism: the only module that maps a step over devices and processes.
+
+A step is written for one device, with a named axis over which it takes means. Here it
+is mapped with `jax.pmap`. One device alone runs it under plain `jax.jit`, without the
+axis: the same function, at 0.5 ms a step less.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+AXIS = "devices"
+
+Tree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where a run computes.
+
+    count: devices of all processes together.
+    local: this process's devices, in order.
+    """
+
+    count: int
+    local: tuple[jax.Device, ...]
+
+    @property
+    def axis_name(self) -> str | None:
+        """The mapped axis, None with one device."""
+        return AXIS if self.count > 1 else None
+
+    def map(self, function: Callable, donate: tuple[int, ...] = ()) -> Callable:
+        """Compiles a per-device function of arguments made by this layout.
+
+        Every argument and result has one row a device of this process; with one
+        device, none.
+
+        Args:
+          donate: positions of the arguments whose memory the results may take over.
+        """
+        if self.axis_name is None:
+            return jax.jit(function, donate_argnums=donate)
+        everywhere = self.count == jax.device_count()
+        return jax.pmap(
+            function,
+            axis_name=self.axis_name,
+            donate_argnums=donate,
+            devices=None if everywhere else self.local,
+        )
+
+    def spread(self, tree: Tree) -> Tree:
+        """The same arrays for every device, still on the host."""
+        if self.axis_name is None:
+            return tree
+        rows = len(self.local)
+        return jax.tree.map(
+            lambda x: np.broadcast_to(np.asarray(x), (rows, *np.shape(x))), tree
+        )
+
+    def replicate(self, tree: Tree) -> Tree:
+        """Puts the same arrays on every device."""
+        if self.axis_name is None:
+            return jax.device_put(tree, self.local[0])
+        return self.map(lambda x: x)(self.spread(tree))
+
+    def fetch(self, tree: Tree) -> Tree:
+        """Brings arrays that are equal on all devices to the host, as NumPy arrays."""
+        if self.axis_name is None:
+            return jax.device_get(tree)
+        return jax.device_get(
+            jax.tree.map(lambda x: x.addressable_shards[0].data[0], tree)
+        )
+
+    def split(self, batch: np.ndarray) -> np.ndarray:
+        """A global batch [B, ...] as this process's rows [devices here, B / devices].
+
+        Device 0 takes the first examples: groups of m consecutive ones stay the same
+        for any number of devices.
+        """
+        if self.axis_name is None:
+            return batch
+        rows = batch.reshape(self.count, -1, *batch.shape[1:])
+        start = jax.process_index() * len(self.local)
+        return rows[start : start + len(self.local)]
+
+
+def layout(devices: int = 0) -> Layout:
+    """Chooses the devices of a run.
+
+    Args:
+      devices: how many; 0 for all. With several processes it must be all of them.
+
+    Raises: ValueError if there are fewer.
+    """
+    available = jax.device_count()
+    count = devices or available
+    if count > available or (jax.process_count() > 1 and count != available):
+        raise ValueError(
+            f"Received devices={devices}, while {available} "
+            f"{'is' if available == 1 else 'are'} there in {jax.process_count()} "
+            "process(es); use 0 for all of them."
+        )
+    return Layout(count, tuple(jax.local_devices()[:count]))
+
+
+def per_device(batch_size: int, count: int, key: str) -> int:
+    """Examples on one device; ValueError unless the devices share a batch evenly."""
+    if batch_size % count:
+        raise ValueError(
+            f"Received {key}={batch_size} for {count} devices; it must be a multiple "
+            f"of {count}. Take {batch_size - batch_size % count or count}, or other "
+            "devices."
+        )
+    return batch_size // count
+
+
+def connect(coordinator: str, process_id: int, process_count: int) -> None:
+    """Joins the processes of a multi-host run; call it before anything uses JAX.
+
+    Args:
+      coordinator: host:port of process 0; '' for a run of one process.
+    """
+    if coordinator:
+        jax.distributed.initialize(coordinator, process_count, process_id)
+
+
+def is_first_process() -> bool:
+    """Whether this process writes what only one may write."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(name: str) -> None:
+    """Returns when every process has come to the point of this name."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)

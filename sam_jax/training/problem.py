@@ -1,0 +1,135 @@
+"""From a configuration to its problem: data with noisy labels, network, loss."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sam_jax import data, losses, models
+from sam_jax.training import parallel
+from sam_jax.training import step as steps
+from sam_jax.training.config import Config, ConfigError
+
+
+def check_batches(config: Config, devices: int) -> None:
+    """Checks how batches and groups fit to the devices, and BatchNorm to the groups."""
+    local = parallel.per_device(config.batch_size, devices, "batch_size")
+    parallel.per_device(config.eval.batch_size, devices, "eval.batch_size")
+    m = config.sam.m or config.batch_size
+    if local % m and m % local:
+        raise ConfigError(
+            f"Received sam.m={m} for {local} examples on each of {devices} devices; m "
+            "must divide that, or be a multiple of it."
+        )
+    group = config.batch_size if config.sam.kind == "erm" else m
+    if group == 1 and "norm" in model_options(config) and config.model.norm == "batch":
+        raise ConfigError(
+            "Received model.norm='batch' with groups of one example, for which "
+            "BatchNorm's batch statistics are not defined; set model.norm='group', or "
+            "a larger sam.m."
+        )
+
+
+def load_examples(
+    config: Config,
+) -> tuple[steps.Examples, dict[str, np.ndarray], int]:
+    """The data set with noisy labels, on the host.
+
+    Noise comes before the split: validation labels are as noisy as those trained on.
+
+    Returns: examples; indices into them of the parts train, train_clean, train_noisy,
+      validation and test; the number of classes.
+    """
+    settings = config.data
+    source = data.load(settings.name, classes=settings.classes or None)
+    noise = settings.noise
+    given, changed = data.add_label_noise(
+        config.seed,
+        source.train_labels,
+        noise.fraction,
+        source.num_classes,
+        kind=noise.kind,
+        exclude_true=noise.exclude_true,
+        mapping=noise.mapping or None,
+    )
+    count = len(given)
+    train, validation = data.split_validation(
+        config.seed, count, settings.validation_fraction
+    )
+    parts = {
+        "train": train,
+        "train_clean": train[~changed[train]],
+        "train_noisy": train[changed[train]],
+        "validation": validation,
+        "test": count + np.arange(len(source.test_labels)),
+    }
+    dtype = param_dtype(config)
+    examples = steps.Examples(
+        images=np.concatenate([source.train_images, source.test_images]),
+        given=np.concatenate([given, source.test_labels]).astype(np.int32),
+        true=np.concatenate([source.train_labels, source.test_labels]).astype(np.int32),
+        mean=np.asarray(source.mean, dtype),
+        std=np.asarray(source.std, dtype),
+    )
+    return examples, parts, source.num_classes
+
+
+def model_options(config: Config) -> dict[str, Any]:
+    """Those keys of config.model that its network has."""
+    values = {
+        "width": config.model.width,
+        "norm": config.model.norm,
+        "groups": config.model.groups or None,
+        "widths": config.model.widths,
+        "hidden": config.model.hidden,
+        "activation": config.model.activation,
+        "dtype": config.model.dtype,
+    }
+    allowed = models.allowed_options(config.model.name)
+    return {name: value for name, value in values.items() if name in allowed}
+
+
+def create_model(config: Config, num_classes: int, devices: int, m: int) -> nn.Module:
+    """The network, its BatchNorm over groups of m examples wherever they are."""
+    axes = steps.normalization_axes(m, config.batch_size, devices)
+    options = model_options(config)
+    if "norm" in options:
+        options |= axes
+    return models.create(config.model.name, num_classes=num_classes, **options)
+
+
+def create_loss(config: Config) -> steps.Loss:
+    """The configured loss, with those keys of config.loss that it has."""
+    name = config.loss.name
+    options = {
+        "cross_entropy": {"smoothing": config.loss.label_smoothing},
+        "generalized_cross_entropy": {"q": config.loss.q},
+    }
+    return losses.create(name, **options.get(name, {}))
+
+
+def make_augment(config: Config) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """(keys [b], images [b, ...]) -> images, by config.data.augment."""
+    settings = config.data.augment
+    return functools.partial(
+        data.augment, crop_padding=settings.crop_padding, mirror=settings.mirror
+    )
+
+
+def param_dtype(config: Config) -> Any:
+    """float64 for a float64 network, else float32.
+
+    Raises: ConfigError for float64 while JAX has it switched off.
+    """
+    if config.model.dtype != "float64":
+        return np.float32
+    if jnp.result_type(float) != np.float64:
+        raise ConfigError(
+            "Received model.dtype='float64' while JAX has 64 bits switched off; set "
+            "JAX_ENABLE_X64=1 in the environment."
+        )
+    return np.float64

@@ -1,0 +1,175 @@
+"""From a checked configuration to everything a run needs, before its first step."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+
+from sam_jax import schedules
+from sam_jax.training import checkpoint, parallel, problem
+from sam_jax.training import state as states
+from sam_jax.training import step as steps
+from sam_jax.training.config import Config, ConfigError
+from sam_jax.training.evaluate import Evaluator, FreshStatistics
+
+Step = Callable[..., tuple[states.State, steps.Metrics]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """A run's compiled and loaded parts.
+
+    layout: its devices. examples: on every device. train: indices of training examples.
+    epoch_steps: steps an epoch. coefficients: of every step, f[steps].
+    plain_step, ascent_step: mapped; the latter None for a run without ascent.
+    evaluate: (params, batch_stats, examples) -> figures.
+    fresh_statistics: (params, batch_stats, examples) -> batch_stats.
+    initial_state: () -> the state before step 0.
+    """
+
+    layout: parallel.Layout
+    examples: steps.Examples
+    train: np.ndarray
+    epoch_steps: int
+    coefficients: steps.Coefficients
+    plain_step: Step
+    ascent_step: Step | None
+    evaluate: Evaluator
+    fresh_statistics: FreshStatistics
+    initial_state: Callable[[], states.State]
+
+
+def build(config: Config) -> Parts:
+    """Loads data, makes the model, and maps the steps; nothing is compiled yet.
+
+    Raises: ValueError for whatever does not fit together.
+    """
+    layout = parallel.layout(config.devices)
+    problem.check_batches(config, layout.count)
+    examples, parts, num_classes = problem.load_examples(config)
+    train, size = parts["train"], config.batch_size
+    if len(train) < size:
+        raise ConfigError(
+            f"Received batch_size={size} for {len(train)} training examples; take a "
+            "batch no larger than the training set."
+        )
+    make_module = functools.partial(
+        problem.create_model, config, num_classes, layout.count
+    )
+    module, loss = make_module(size), problem.create_loss(config)
+    optimizer = states.make_optimizer(config.optimizer)
+    make_step = functools.partial(map_step, config, layout, loss, optimizer)
+    ascent_step = None
+    if config.sam.kind != "erm":
+        ascent = functools.partial(steps.ascent_gradient, settings=config.sam)
+        ascent_step = make_step(make_module(config.sam.m or size), ascent)
+    return Parts(
+        layout=layout,
+        examples=layout.replicate(examples),
+        train=train,
+        epoch_steps=len(train) // size,
+        coefficients=tabulate_coefficients(config, len(train) // size),
+        plain_step=make_step(module, steps.plain_gradient),
+        ascent_step=ascent_step,
+        evaluate=Evaluator(
+            module, loss, layout, parts=parts, batch_size=config.eval.batch_size
+        ),
+        fresh_statistics=FreshStatistics(module, layout, train=train, batch_size=size),
+        initial_state=functools.partial(
+            initial_state,
+            config,
+            module,
+            optimizer,
+            examples.images.shape[1:],
+            read_weights(config.init_from),
+        ),
+    )
+
+
+def map_step(
+    config: Config,
+    layout: parallel.Layout,
+    loss: steps.Loss,
+    optimizer: optax.GradientTransformation,
+    module: nn.Module,
+    rule: steps.GradientRule,
+) -> Step:
+    """The training step over all devices; it takes over the memory of its state."""
+    step = functools.partial(
+        steps.train_step,
+        module=module,
+        loss=loss,
+        rule=rule,
+        optimizer=optimizer,
+        ema_decay=config.ema.decay,
+        augment=problem.make_augment(config),
+        axis_name=layout.axis_name,
+    )
+    return layout.map(step, donate=(0,))
+
+
+def tabulate_coefficients(config: Config, epoch_steps: int) -> steps.Coefficients:
+    """The schedules' values at every step of a run, f[steps]."""
+    total = config.epochs * epoch_steps
+
+    def values(name: str, peak: float, warmup_steps: int = 0) -> np.ndarray:
+        schedule = schedules.create(
+            name, peak=peak, total_steps=total, warmup_steps=warmup_steps
+        )
+        return np.asarray(jax.jit(jax.vmap(schedule))(np.arange(total)))
+
+    warmup_steps = round(config.schedule.warmup_epochs * epoch_steps)
+    return steps.Coefficients(
+        values(config.schedule.name, config.schedule.peak, warmup_steps),
+        values(config.sam.rho_schedule, config.sam.rho),
+        np.full(total, config.l2),
+    )
+
+
+def initial_state(
+    config: Config,
+    module: nn.Module,
+    optimizer: optax.GradientTransformation,
+    image_shape: tuple[int, ...],
+    pretrained: checkpoint.Arrays | None,
+) -> states.State:
+    """The state before step 0: random weights, or those of another run.
+
+    Raises: CheckpointError if the other run's network is another one.
+    """
+    state = states.create(
+        module,
+        optimizer,
+        seed=config.seed,
+        image_shape=image_shape,
+        dtype=problem.param_dtype(config),
+        ema=config.ema.decay > 0,
+    )
+    if pretrained is None:
+        return state
+    start = {"params": state.params, "batch_stats": state.batch_stats}
+    chosen = {n: a for n, a in pretrained.items() if n.split(".")[0] in start}
+    return states.start_from(state, **checkpoint.unflatten(start, chosen))
+
+
+def read_weights(workdir: str) -> checkpoint.Arrays | None:
+    """The newest checkpoint of another run's work directory; None for none.
+
+    Raises: ConfigError if there is no checkpoint.
+    """
+    if not workdir:
+        return None
+    directory = pathlib.Path(workdir) / "checkpoints"
+    with checkpoint.Checkpoints(directory, read_only=True) as checkpoints:
+        saved = checkpoints.restore()
+    if saved is None:
+        raise ConfigError(
+            f"Received init_from={workdir!r}, where there is no checkpoint; give the "
+            "work directory of a finished run, or '' for random weights."
+        )
+    return saved.state

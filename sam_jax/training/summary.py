@@ -1,0 +1,101 @@
+"""From the records of a run to its summary, its table and its picture."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sam_jax import results
+
+Record = dict[str, Any]
+PREFIXES = {"": "", "ema_": " EMA"}
+
+
+def summarize(history: Sequence[Record]) -> dict[str, Any]:
+    """Every evaluated figure at the last epoch and at the best one.
+
+    The best epoch is the one of least validation error (noisy labels where the training
+    labels are noisy), the earliest of equals; it is chosen anew for the EMA weights.
+
+    Returns: epochs, steps, seconds; best_epoch, {name}_last, {name}_best for every loss
+      and error of the records; the same for the average with ema_ in front. Without
+      validation there is no best.
+    """
+    evaluated = [r for r in history if "test_error" in r]
+    last = evaluated[-1]
+    summary = {
+        "epochs": history[-1]["epoch"],
+        "steps": history[-1]["step"],
+        "seconds": history[-1]["seconds"],
+    }
+    for prefix in PREFIXES:
+        names = [n for n in last if _is_figure(n, prefix)]
+        summary |= {f"{n}_last": last[n] for n in names}
+        if f"{prefix}validation_error" in last:
+            best = min(evaluated, key=lambda r: r[f"{prefix}validation_error"])
+            summary[f"{prefix}best_epoch"] = best["epoch"]
+            summary |= {f"{n}_best": best[n] for n in names}
+    return summary
+
+
+def curves(history: Sequence[Record]) -> dict[str, dict[str, Any]]:
+    """Lines of `plotting.training_curves`, over evaluated epochs, by suffix of label.
+
+    One entry for the last weights, one more for their EMA where there is one.
+    """
+    evaluated = [r for r in history if "test_error" in r]
+    summary = summarize(history)
+    lines = {}
+    for prefix, suffix in PREFIXES.items():
+        if f"{prefix}test_error" not in evaluated[-1]:
+            continue
+        line = {"epoch": np.array([r["epoch"] for r in evaluated])}
+        for name in ("train_loss", "test_error"):
+            line[name] = np.array([r[f"{prefix}{name}"] for r in evaluated])
+        if f"{prefix}best_epoch" in summary:
+            line["best_epoch"] = summary[f"{prefix}best_epoch"]
+        lines[suffix] = line
+    return lines
+
+
+def table(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+    """Runs against each other: errors at the best epoch by validation and at the last.
+
+    Args:
+      summaries: label -> summary. Weights averaged by EMA get a row of their own.
+    """
+    header = ["run", "best epoch", "test best", "test last"]
+    noisy = any("train_noisy_error_last" in s for s in summaries.values())
+    header += ["noisy train best", "noisy train last"] if noisy else []
+    rows = []
+    for label, summary in summaries.items():
+        for prefix, suffix in PREFIXES.items():
+            if f"{prefix}test_error_last" not in summary:
+                continue
+            get = lambda name, p=prefix, s=summary: s.get(f"{p}{name}")  # noqa: E731
+            row = [label + suffix, str(get("best_epoch") or "-")]
+            parts = ["test_error", "train_noisy_error"][: 1 + noisy]
+            for part in parts:
+                row += [results.percent(get(f"{part}_{at}")) for at in ("best", "last")]
+            rows.append([*row, f"{summary['seconds']:.0f} s"])
+    return results.table([*header, "time"], rows)
+
+
+def write(
+    workdir: str | pathlib.Path, label: str, history: Sequence[Record]
+) -> dict[str, Any]:
+    """Writes summary.json and curves.png, and returns the summary."""
+    from sam_jax import plotting  # late: matplotlib is not needed to train
+
+    workdir = pathlib.Path(workdir)
+    summary = summarize(history)
+    results.write_json(workdir / "summary.json", summary)
+    lines = {label + suffix: line for suffix, line in curves(history).items()}
+    plotting.save(plotting.training_curves(lines), workdir / "curves.png")
+    return summary
+
+
+def _is_figure(name: str, prefix: str) -> bool:
+    own = name.startswith("ema_") == bool(prefix)
+    return own and name.removesuffix("_true").endswith(("_loss", "_error"))

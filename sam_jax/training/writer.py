@@ -1,0 +1,123 @@
+"""What a run writes beside its checkpoints: config.json, metrics.jsonl, events."""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import IO, Any
+
+from sam_jax import results
+from sam_jax.training import config as configs
+from sam_jax.training.errors import TrainingError
+
+# What may change between two starts of a run: no result depends on it.
+FREE_KEYS = frozenset({"devices"})
+
+Record = dict[str, Any]
+
+
+def claim(workdir: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
+    """Makes a work directory this configuration's, or checks that it is.
+
+    Raises: ConfigError that lists the differing keys if the directory belongs to a run
+      of another configuration; OSError if it cannot be made or written.
+    """
+    workdir = pathlib.Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    path = workdir / "config.json"
+    if path.exists():
+        differing = [
+            line
+            for line in configs.differences(_read_json(path), config)
+            if line.split(":")[0] not in FREE_KEYS
+        ]
+        if differing:
+            raise configs.ConfigError(
+                f"{workdir} belongs to a run of another config "
+                f"({'; '.join(differing)}); choose another --workdir, or delete it."
+            )
+    results.write_json(path, config)
+
+
+class Writer:
+    """Appends records to metrics.jsonl and to TensorBoard's event file.
+
+    Only the first process of several writes; the others hold a writer that is silent.
+    """
+
+    def __init__(self, workdir: str | os.PathLike[str], epoch: int, *, active: bool):
+        """Opens both files for the records after `epoch`.
+
+        Records after it belong to a part of the run that is about to be repeated: they
+        are cut off, as is a line torn by a kill.
+
+        Raises: TrainingError if a record up to `epoch` is missing.
+        """
+        self.path = pathlib.Path(workdir) / "metrics.jsonl"
+        self._file: IO[str] | None = None
+        self._events: Any = None
+        self.history = [r for r in read_records(self.path) if r["epoch"] <= epoch]
+        last = self.history[-1]["epoch"] if self.history else 0
+        if last != epoch:
+            raise TrainingError(
+                f"{self.path} ends at epoch {last}, the checkpoint at epoch {epoch}; "
+                "put the file back, or delete the work directory to start again."
+            )
+        if active:
+            self._open(workdir)
+
+    def _open(self, workdir: str | os.PathLike[str]) -> None:
+        from tensorboardX import SummaryWriter  # late: not needed to start
+
+        lines = "".join(json.dumps(record) + "\n" for record in self.history)
+        results.write_atomic(self.path, lambda file: file.write(lines.encode()))
+        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
+        step = self.history[-1]["step"] if self.history else 0
+        self._events = SummaryWriter(str(workdir), purge_step=step + 1)
+
+    def write(self, record: Record) -> None:
+        """Adds the record of an epoch; it is on the disk when this returns."""
+        results.refuse_non_finite(record)
+        self.history.append(record)
+        if self._file is None:
+            return
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        for name, value in record.items():
+            if name not in ("epoch", "step"):
+                self._events.add_scalar(name, value, record["step"])
+
+    def close(self) -> None:
+        for file in (self._file, self._events):
+            if file is not None:
+                file.close()
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def read_records(path: str | os.PathLike[str]) -> list[Record]:
+    """The records of a metrics.jsonl, without a last line torn by a kill."""
+    path = pathlib.Path(path)
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+def _read_json(path: pathlib.Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise configs.ConfigError(
+            f"{path} is no JSON ({error}); choose another --workdir, or delete it."
+        ) from None

@@ -1,0 +1,101 @@
+import importlib
+import pathlib
+import re
+
+import pytest
+
+from sam_jax.training import config as configs
+from sam_jax.training import loop
+
+RECIPES = sorted(
+    path.stem
+    for path in (pathlib.Path(__file__).parents[2] / "configs").glob("*.py")
+    if path.stem not in ("__init__", "common")
+)
+
+
+def recipe(name):
+    return importlib.import_module(f"configs.{name}")
+
+
+def variants(name):
+    """The variants that the error for an unknown one lists."""
+    with pytest.raises(ValueError, match="Unknown variant 'none'") as error:
+        recipe(name).get_config("none")
+    return re.search("has (.*)\\.", str(error.value))[1].split(", ")
+
+
+ALL = [(name, variant) for name in RECIPES for variant in ["", *variants(name)]]
+
+
+def test_the_recipes_are_there():
+    assert RECIPES == ["cifar10", "cifar10_noise", "cifar_gce", "digits", "two_class"]
+
+
+@pytest.mark.parametrize(("name", "variant"), ALL)
+def test_every_variant_is_a_config(name, variant):
+    configs.check(recipe(name).get_config(variant))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_docstring_names_every_variant_and_the_expected_result(name):
+    text = recipe(name).__doc__
+    for variant in variants(name):
+        assert re.search(rf"\b{variant}\b", text), variant
+    assert "Recipe" in text
+    assert "Expected" in text
+
+
+def test_variants_join_in_order():
+    config = recipe("cifar_gce").get_config("ce_sam,cifar100,noise60")
+    assert (config.loss.name, config.sam.kind) == ("cross_entropy", "sam")
+    assert config.data.name == "cifar100"
+    assert config.data.noise.fraction == 0.6
+    with pytest.raises(ValueError, match="Unknown variant 'fast'; this recipe has"):
+        recipe("cifar_gce").get_config("ce_sam,fast")
+
+
+def test_configs_share_nothing():
+    first = recipe("digits").get_config()
+    first.sam.rho = 7.0
+    assert recipe("digits").get_config().sam.rho != 7.0
+
+
+@pytest.mark.parametrize(
+    ("name", "variant", "expected"),
+    [
+        ("cifar10", "erm", {"epochs": 1000, "batch_size": 128, "l2": 5e-4}),
+        ("cifar10", "sam", {"sam.rho": 0.1, "sam.m": 0, "model.width": 64}),
+        ("cifar10", "unnormalized", {"sam.rho": 0.3, "schedule.peak": 0.1}),
+        ("cifar10", "erm_to_sam", {"sam.rho": 0.2, "sam.start_epoch": 900}),
+        ("cifar10", "sam_to_erm", {"sam.rho": 0.1, "sam.stop_epoch": 900}),
+        ("cifar10_noise", "sam", {"sam.rho": 0.2, "data.noise.fraction": 0.6}),
+        ("cifar10_noise", "unnormalized", {"sam.rho": 0.4}),
+        ("two_class", "sam", {"batch_size": 256, "sam.m": 64, "model.width": 16}),
+        ("two_class", "erm", {"data.noise.fraction": 0.8, "sam.kind": "erm"}),
+        ("cifar_gce", "", {"epochs": 200, "schedule.name": "cosine", "loss.q": 0.7}),
+        ("cifar_gce", "gce_sam", {"ema.decay": 0.999, "data.noise.fraction": 0.4}),
+        ("cifar_gce", "ce", {"model.name": "preact_resnet34", "sam.kind": "erm"}),
+        ("digits", "sam", {"epochs": 50, "batch_size": 64, "model.norm": "group"}),
+    ],
+)
+def test_recipes_have_the_papers_settings(name, variant, expected):
+    received = configs.flatten(recipe(name).get_config(variant))
+    assert {key: received[key] for key in expected} == expected
+
+
+# The digits' own is the main job's, run by tests/experiments.
+@pytest.mark.parametrize(
+    ("name", "names"),
+    [
+        ("cifar10", "sam,smoke"),
+        ("cifar10_noise", "sam,smoke"),
+        ("two_class", "sam_derivative,smoke"),
+        ("cifar_gce", "gce_sam,smoke"),
+    ],
+)
+def test_smoke_variants_train(tmp_path, name, names):
+    summary = loop.run(recipe(name).get_config(names), tmp_path / "run", silent=True)
+    assert summary["epochs"] <= 3
+    assert 0 <= summary["test_error_best"] <= 1
+    assert ("ema_test_error_best" in summary) == (name == "cifar_gce")

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+
+from sam_jax import plotting
+
+EPOCHS = np.array([1, 2, 3])
+RUN = {
+    "epoch": EPOCHS,
+    "train_loss": np.array([2.0, 0.1, 0.01]),
+    "test_error": np.array([0.5, 0.25, 0.3]),
+}
+
+
+def test_curves_show_the_arrays_they_were_given():
+    runs = {"ERM": {**RUN, "best_epoch": 2}, "SAM": {**RUN, "test_error": [0.4] * 3}}
+    figure = plotting.training_curves(runs)
+    loss, error = figure.axes
+    assert loss.get_yscale() == "log"
+    lines = {line.get_label(): line for line in loss.lines}
+    assert set(lines) == {"ERM", "SAM"}
+    np.testing.assert_array_equal(lines["ERM"].get_xydata()[:, 1], RUN["train_loss"])
+    curves = [line for line in error.lines if line.get_label() in runs]
+    np.testing.assert_array_equal(curves[0].get_ydata(), [50, 25, 30])
+    np.testing.assert_array_equal(curves[1].get_ydata(), [40, 40, 40])
+    marks = [
+        tuple(line.get_xydata()[0])
+        for line in error.lines
+        if len(line.get_xdata()) == 1
+    ]
+    assert marks == [(2, 25)]
+
+
+def test_units_are_on_the_axes_and_runs_told_apart():
+    figure = plotting.training_curves({str(i): RUN for i in range(9)})
+    loss, error = figure.axes
+    assert loss.get_xlabel() == error.get_xlabel() == "epoch"
+    assert error.get_ylabel() == "test error (%)"
+    assert len({line.get_color() for line in loss.lines[:7]}) == 7
+
+
+def test_save_writes_a_picture(tmp_path):
+    plotting.save(plotting.training_curves({"ERM": RUN}), tmp_path / "c.png")
+    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+    assert [p.name for p in tmp_path.iterdir()] == ["c.png"]
+
+
+def test_a_run_without_a_key_is_an_error():
+    with pytest.raises(KeyError, match="test_error"):
+        plotting.training_curves({"ERM": {"epoch": EPOCHS, "train_loss": EPOCHS}})

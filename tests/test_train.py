@@ -1,0 +1,143 @@
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+from absl import flags, logging
+
+from sam_jax import train
+
+# How ml_collections loads a recipe.
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+
+ROOT = pathlib.Path(__file__).parents[1]
+DIGITS = f"--config={ROOT}/configs/digits.py:smoke"
+LINEAR = ["--config.model.name=linear", "--config.sam.rho=0.1"]
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Runs `python -m sam_jax.train` with these arguments; returns the exit status."""
+    verbosity = logging.get_verbosity()
+
+    def run(*arguments):
+        argv = ["train", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", argv)  # config_flags looks there
+        try:
+            return train.main(train.parse_flags(argv))
+        except SystemExit as end:
+            return end.code
+        finally:
+            for name in [n for n in flags.FLAGS if n.startswith("config.")]:
+                delattr(flags.FLAGS, name)
+            flags.FLAGS.unparse_flags()
+            for name in ("config", "workdir"):
+                flags.FLAGS[name].unparse()
+
+    yield run
+    logging.set_verbosity(verbosity)
+
+
+def test_a_run_leaves_all_it_should_and_resumes(command, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    assert command(DIGITS, f"--workdir={workdir}", *LINEAR) == 0
+    table = capsys.readouterr().out
+    assert re.search(r"SAM +\d+ +\d+\.\d % +\d+\.\d %", table)
+    left = {path.name for path in workdir.iterdir()}
+    files = {
+        "config.json",
+        "metrics.jsonl",
+        "summary.json",
+        "curves.png",
+        "checkpoints",
+    }
+    assert files <= left
+    assert [name for name in left if "tfevents" in name]
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["model"]["name"] == "linear"
+    assert config["sam"]["rho"] == 0.1
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert {"test_error_last", "test_error_best", "seconds", "best_epoch"} <= set(
+        summary
+    )
+
+    assert command(DIGITS, f"--workdir={workdir}", *LINEAR) == 0
+    again = capsys.readouterr()
+    assert again.out == table
+    assert again.err == ""
+
+
+BAD = {
+    "no config": ([], "Give --config"),
+    "no work directory": ([DIGITS], "Give --workdir"),
+    "no such file": (["--config=configs/none.py"], "no file configs/none.py"),
+    "unknown variant": (
+        [f"--config={ROOT}/configs/digits.py:fast"],
+        "Unknown variant 'fast'; this recipe has sam, erm, smoke.",
+    ),
+    "unknown key": ([DIGITS, "--config.sam.rh=1"], "'sam.rh'; did you mean 'sam.rho'?"),
+    "unknown flag": ([DIGITS, "--rho=1"], "rho"),
+    "stray argument": ([DIGITS, "extra"], "['extra']"),
+    "wrong type": ([DIGITS, "--config.sam.rho=big"], "big"),
+    "negative rho": ([DIGITS, "--config.sam.rho=-1"], "Received sam.rho=-1.0"),
+    "rho is NaN": ([DIGITS, "--config.sam.rho=nan"], "Received sam.rho=nan"),
+    "m": ([DIGITS, "--config.sam.m=7"], "m must divide the batch"),
+    "BatchNorm with m = 1": (
+        [DIGITS, "--config.sam.m=1", "--config.model.norm=batch"],
+        "set model.norm='group'",
+    ),
+    "unknown model": ([DIGITS, "--config.model.name=vgg"], "Unknown model 'vgg'"),
+    "unknown data set": (
+        [DIGITS, "--config.data.name=svhn"],
+        "Unknown data set 'svhn'",
+    ),
+    "too many devices": ([DIGITS, "--config.devices=99"], "Received devices=99"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_ends_in_one_line_and_status_2(command, tmp_path, capsys, name):
+    arguments, message = BAD[name]
+    workdir = [] if name == "no work directory" else [f"--workdir={tmp_path / 'run'}"]
+    assert command(*arguments, *workdir) == 2
+    received = capsys.readouterr()
+    assert received.out == ""
+    assert received.err.startswith("sam_jax.train: ")
+    assert received.err.count("\n") == 1
+    assert message in received.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_work_directory_of_another_config_is_refused(command, tmp_path, capsys):
+    workdir = f"--workdir={tmp_path}"
+    (tmp_path / "config.json").write_text(json.dumps({"sam": {"rho": 0.2}}))
+    assert command(DIGITS, workdir, *LINEAR) == 2
+    assert "sam.rho: 0.2 -> 0.1" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_a_work_directory_that_cannot_be_made_is_one_line(command, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert command(DIGITS, f"--workdir={tmp_path / 'file' / 'run'}", *LINEAR) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_loss_that_is_not_finite_is_one_line_and_status_1(command, tmp_path, capsys):
+    workdir = f"--workdir={tmp_path / 'run'}"
+    assert command(DIGITS, workdir, LINEAR[0], "--config.sam.rho=1e30") == 1
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert re.search("is (nan|inf) at step 0", message)
+
+
+def test_the_module_is_a_command():
+    result = subprocess.run(
+        [sys.executable, "-m", "sam_jax.train", DIGITS, "--config.l2=-1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2
+    assert "Give --workdir" in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,125 @@
+"""Trains on several devices and processes, for test_parallel.
+
+Arguments: file to write the final parameters to; for several processes also
+coordinator, process id, process count.
+"""
+
+import functools
+import json
+import os
+import pathlib
+import sys
+import tempfile
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from sam_jax import losses
+from sam_jax.training import config as configs
+from sam_jax.training import loop, parallel, state, step
+from tests.training.problems import tiny
+
+BATCH, STEPS = 8, 3
+
+
+class Net(nn.Module):
+    """Dense layers, with BatchNorm over the devices of a group, or without."""
+
+    normalized: bool
+    axis_name: str | None = None
+    axis_index_groups: tuple | None = None
+
+    @nn.compact
+    def __call__(self, images, train):
+        x = nn.Dense(4)(images.reshape(len(images), -1))
+        if self.normalized:
+            x = nn.BatchNorm(
+                not train,
+                momentum=0.9,
+                axis_name=self.axis_name,
+                axis_index_groups=self.axis_index_groups,
+            )(x)
+        return nn.Dense(3)(jax.numpy.tanh(x))
+
+
+def steps(m, devices):
+    """Three steps by the step function; BatchNorm wherever it is defined."""
+    random = np.random.default_rng(0)
+    images = random.normal(size=(BATCH, 1, 1, 5))
+    labels = random.integers(0, 3, BATCH).astype(np.int32)
+    examples = step.Examples(images, labels, labels, np.zeros(5), np.ones(5))
+    config = configs.check(tiny(sam__kind="sam", sam__m=m, batch_size=BATCH))
+    layout = parallel.layout(devices)
+    optimizer = state.make_optimizer(config.optimizer)
+    net = functools.partial(Net, normalized=m > 1)
+    variables = net().init(jax.random.key(1), images[:2], train=False)
+    variables = jax.tree.map(lambda x: np.asarray(x, np.float64), variables)
+    now = state.State(
+        variables["params"],
+        variables.get("batch_stats", {}),
+        optimizer.init(variables["params"]),
+        None,
+        jax.random.key_data(jax.random.key(0)),
+        np.zeros((), np.int32),
+    )
+    take = layout.map(
+        functools.partial(
+            step.train_step,
+            module=net(**step.normalization_axes(m, BATCH, layout.count)),
+            loss=losses.cross_entropy,
+            rule=functools.partial(step.ascent_gradient, settings=config.sam),
+            optimizer=optimizer,
+            ema_decay=0.0,
+            augment=lambda keys, images: images,
+            axis_name=layout.axis_name,
+        )
+    )
+    now, examples = layout.replicate((now, examples))
+    coefficients = step.Coefficients(np.array(0.1), np.array(0.5), np.array(0.01))
+    indices = layout.split(np.arange(BATCH, dtype=np.int32))
+    for _ in range(STEPS):
+        now, _ = take(now, examples, layout.spread(coefficients), indices)
+    return layout.fetch((now.params, now.batch_stats))
+
+
+def whole_run(devices, directory):
+    """An epoch by the loop: augmentation, evaluation, checkpoint and all."""
+    config = tiny(epochs=1, devices=devices, batch_size=BATCH, ema__decay=0.5)
+    config.sam.kind, config.sam.m = "sam", 4
+    config.data.augment.crop_padding = 1
+    config.data.validation_fraction = 0.9
+    run = loop.prepare(config, directory)
+    result = loop.train(run, silent=True)
+    with loop.checkpoint.Checkpoints(run.workdir / "checkpoints") as checkpoints:
+        saved = checkpoints.restore()
+    figures = {k: v for k, v in result.items() if k.endswith(("_last", "_best"))}
+    return saved.state, figures
+
+
+def runs(directory):
+    """(name, devices, function) for every m on every number of devices."""
+    several = jax.process_count() > 1
+    for devices in [jax.device_count()] if several else [1, 2, 4]:
+        for m in (1, 2, 4, BATCH):
+            yield f"steps with m={m}", devices, functools.partial(steps, m, devices)
+        run = functools.partial(whole_run, devices, directory / str(devices))
+        yield "run", devices, run
+
+
+def main(out, coordinator="", process_id="0", process_count="1"):
+    jax.config.update("jax_enable_x64", True)
+    parallel.connect(coordinator, int(process_id), int(process_count))
+    shared = os.environ.get("SHARED") or tempfile.mkdtemp()
+    received = {}
+    for name, devices, run in runs(pathlib.Path(shared)):
+        leaves = jax.tree_util.tree_leaves_with_path(run())
+        received[f"{name} on {devices}"] = {
+            jax.tree_util.keystr(path): np.asarray(leaf).tolist()
+            for path, leaf in leaves
+        }
+    pathlib.Path(out).write_text(json.dumps(received))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,157 @@
+import json
+
+import ml_collections
+import pytest
+
+from configs import common
+from sam_jax.training import config as configs
+from sam_jax.training import loop
+from tests.training.problems import tiny
+
+
+def changed(name, value):
+    config = common.base().to_dict()  # a ConfigDict would convert some values
+    *parents, last = name.split(".")
+    place = config
+    for parent in parents:
+        place = place[parent]
+    place[last] = value
+    return config
+
+
+def test_the_common_config_holds_exactly_the_declared_keys():
+    assert set(configs.flatten(common.base())) == set(configs.KEYS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        (
+            "sam.rho",
+            -0.1,
+            r"Received sam\.rho=-0\.1; it must be a number in \[0, inf\)",
+        ),
+        ("sam.rho", float("nan"), r"sam\.rho=nan"),
+        ("sam.rho", float("inf"), r"sam\.rho=inf"),
+        ("sam.rho", "0.1", r"sam\.rho='0\.1'; it must be a number"),
+        ("sam.rho", True, r"sam\.rho=True"),
+        ("seed", 1.5, r"seed=1\.5; it must be an integer >= 0"),
+        ("epochs", 0, r"epochs=0; it must be an integer >= 1"),
+        ("seed", True, r"seed=True"),
+        ("data.noise.fraction", 1.1, r"must be a number in \[0, 1\]"),
+        ("data.validation_fraction", 1.0, r"must be a number in \[0, 1\)"),
+        ("schedule.peak", 0.0, r"must be a number in \(0, inf\)"),
+        ("sam.kind", "smart", "one of erm, sam, sam_direction"),
+        ("data.augment.mirror", 1, "must be True or False"),
+        ("model.name", 3, "must be a string"),
+        ("data.classes", ("a", 1), "must be a tuple of strings"),
+        ("data.noise.mapping", (-1, 0), "must be a tuple of integers >= 0"),
+    ],
+)
+def test_an_impossible_value_is_refused_by_name(name, value, message):
+    with pytest.raises(configs.ConfigError, match=message):
+        configs.check(changed(name, value))
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_known():
+    config = common.base()
+    config.sam.rh = 0.1
+    with pytest.raises(
+        configs.ConfigError, match=r"'sam\.rh'; did you mean 'sam\.rho'"
+    ):
+        configs.check(config)
+
+
+def test_a_missing_key_is_named():
+    config = common.base()
+    del config.sam.rho
+    with pytest.raises(configs.ConfigError, match=r"lacks the key 'sam\.rho'"):
+        configs.check(config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sam__m": 5}, r"sam\.m=5 for batch_size=32; m must divide the batch"),
+        ({"sam__kind": "max_sum", "sam__m": 8}, r"sam\.kind='max_sum'"),
+        ({"sam__start_epoch": 1, "sam__stop_epoch": 1}, "stop later than you start"),
+        ({"schedule__warmup_epochs": 2.0}, "warm-up must be shorter"),
+    ],
+)
+def test_keys_that_do_not_fit_together_are_refused(changes, message):
+    with pytest.raises(configs.ConfigError, match=message):
+        configs.check(tiny(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 2048, "eval__batch_size": 2048}, "batch_size=2048 for 1293"),
+        ({"devices": 2}, "Received devices=2"),
+        ({"model__name": "resnet5"}, "Unknown model 'resnet5'; known: linear"),
+        ({"loss__name": "mse"}, "Unknown loss 'mse'"),
+        ({"data__name": "digit"}, "Unknown data set 'digit'"),
+        ({"schedule__name": "step"}, "Unknown schedule 'step'"),
+        ({"data__noise__kind": "asymmetric"}, "asymmetric label noise needs a class"),
+        ({"init_from": "nowhere"}, "init_from='nowhere'"),
+        (
+            {"model__name": "preact_resnet18", "sam__kind": "sam", "sam__m": 1},
+            "'group'",
+        ),
+    ],
+)
+def test_what_the_parts_refuse_is_refused_before_training(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        loop.train(loop.prepare(tiny(**changes), tmp_path / "run"), silent=True)
+
+
+def test_a_checked_config_is_locked_and_in_declared_types():
+    checked = configs.check(changed("sam.rho", 1))
+    assert isinstance(checked.sam.rho, float)
+    with pytest.raises(AttributeError):
+        checked.sam.rho = 2.0
+    with pytest.raises(AttributeError):
+        checked.sam.unknown = 2.0
+
+
+def test_json_and_back_is_the_same_config():
+    plain = configs.plain(configs.check(tiny(data__classes=("0", "1"))))
+    again = configs.check(json.loads(json.dumps(plain)))
+    assert configs.differences(plain, configs.plain(again)) == []
+
+
+def test_differences_are_listed_by_key():
+    old, new = common.base(), common.base()
+    new.sam.rho = 0.2
+    assert configs.differences(old, new) == ["sam.rho: 0.1 -> 0.2"]
+
+
+class Recorder:
+    """Passes a config's attributes on and notes which were read."""
+
+    def __init__(self, config, read, prefix=""):
+        self._config, self._read, self._prefix = config, read, prefix
+
+    def __getattr__(self, name):
+        value = getattr(self._config, name)
+        path = self._prefix + name
+        if isinstance(value, ml_collections.FrozenConfigDict):
+            return Recorder(value, self._read, path + ".")
+        self._read.add(path)
+        return value
+
+    def items(self):
+        return self._config.items()
+
+
+def test_every_key_is_read(tmp_path, monkeypatch):
+    read: set[str] = set()
+    check = configs.check
+    monkeypatch.setattr(
+        loop.configs, "check", lambda config: Recorder(check(config), read)
+    )
+    changes = {"epochs": 1, "sam__kind": "gsam", "data__noise__fraction": 0.2}
+    loop.run(tiny(**changes), tmp_path / "sgd", silent=True)
+    other = {"optimizer__name": "adam", "model__name": "preact_resnet18"}
+    loop.prepare(tiny(**other), tmp_path / "adam")
+    assert set(configs.KEYS) - read == set()

@@ -1,0 +1,107 @@
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from sam_jax.training import parallel
+
+ROOT = pathlib.Path(__file__).parents[2]
+RUNS = ["steps with m=1", "steps with m=2", "steps with m=4", "steps with m=8", "run"]
+
+
+def start(devices, *arguments, shared):
+    """Runs tests/training/devices.py with so many CPU devices."""
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "SHARED": str(shared),
+    }
+    command = [sys.executable, "-W", "error", "-m", "tests.training.devices"]
+    return subprocess.Popen(
+        [*command, *map(str, arguments)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(*processes):
+    for process in processes:
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output
+
+
+@pytest.fixture(scope="module")
+def received(tmp_path_factory):
+    """Final parameters and figures of every run on 1, 2 and 4 devices."""
+    folder = tmp_path_factory.mktemp("devices")
+    finish(start(4, folder / "out.json", shared=folder))
+    return json.loads((folder / "out.json").read_text())
+
+
+def compare(received, expected):
+    assert received.keys() == expected.keys()
+    for name in expected:
+        np.testing.assert_allclose(
+            received[name], expected[name], rtol=1e-12, atol=1e-12, err_msg=name
+        )
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.parametrize("name", RUNS)
+def test_hazard_07_the_number_of_devices_changes_nothing(received, name, devices):
+    compare(received[f"{name} on {devices}"], received[f"{name} on 1"])
+
+
+def test_m_changes_something(received):
+    kernels = [
+        np.array(received[f"{name} on 1"]["[0]['Dense_1']['kernel']"])
+        for name in RUNS[1:4]
+    ]
+    assert not np.allclose(kernels[0], kernels[1], rtol=1e-6)
+    assert not np.allclose(kernels[1], kernels[2], rtol=1e-6)
+
+
+def test_two_processes_train_as_one(received, tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        coordinator = f"localhost:{free.getsockname()[1]}"
+    outs = [tmp_path / f"{i}.json" for i in range(2)]
+    processes = [
+        start(1, out, coordinator, i, 2, shared=tmp_path) for i, out in enumerate(outs)
+    ]
+    finish(*processes)
+    for out in outs:
+        both = json.loads(out.read_text())
+        for name in RUNS:
+            compare(both[f"{name} on 2"], received[f"{name} on 1"])
+    written = {path.name for path in (tmp_path / "2").iterdir()}
+    assert {"config.json", "metrics.jsonl", "summary.json", "curves.png"} < written
+    lines = (tmp_path / "2" / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 1  # by the first process alone
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused():
+    assert parallel.per_device(12, 4, "batch_size") == 3
+    with pytest.raises(ValueError, match=r"batch_size=10 for 4 devices.* Take 8"):
+        parallel.per_device(10, 4, "batch_size")
+
+
+def test_more_devices_than_there_are_is_refused():
+    count = jax.device_count()
+    with pytest.raises(ValueError, match=f"devices={count + 1}"):
+        parallel.layout(count + 1)
+
+
+def test_consecutive_examples_stay_on_a_device():
+    layout = parallel.Layout(2, tuple(jax.devices()[:1]) * 2)
+    rows = layout.split(np.arange(8))
+    np.testing.assert_array_equal(rows, [[0, 1, 2, 3], [4, 5, 6, 7]])
