@@ -120,6 +120,7 @@ def ascent(kind: str, **settings: Any) -> Variant:
 def smoke(config: ConfigDict) -> None:
     """The recipe in seconds: three epochs of a narrow ResNet-18 on embedded digits."""
     config.epochs = 3
+    config.schedule.warmup_epochs = min(config.schedule.warmup_epochs, 1.0)
     config.data.name = "digits"
     config.data.classes = tuple("0123456789"[: len(config.data.classes)])
     config.model.name = "preact_resnet18"

@@ -2,7 +2,12 @@
 
 Recipe: 1,293 images of 8x8 pixels to train on and 144 to validate, all with noisy
 labels; PreAct ResNet-18 of width 16 with GroupNorm, 50 epochs of batch 64, SGD 0.1 with
-momentum 0.9, l2 5e-4 in the objective, a tenth of the learning rate at 50% and 75%.
+momentum 0.9, l2 5e-4 in the objective, a tenth of the learning rate at 50% and 75%, five
+epochs of warm-up, without which SAM does not train this network. rho = 0.2, chosen from
+.05, .1, .15, .2, .3 by noisy validation error over seeds 100-102.
+
+Expected, over seeds 0-4, test error in % at the last epoch: ERM 48.4 +- 3.5, SAM
+9.4 +- 2.1; at the best epoch by noisy validation: ERM 13.4 +- 3.4, SAM 7.8 +- 2.8.
 
 Variants: sam (default), erm, smoke. `--config=configs/digits.py:erm`.
 """
@@ -26,7 +31,7 @@ def get_config(names: str = "") -> ConfigDict:
     config.eval.batch_size = 300
     config.checkpoint.best = False
     config.sam.kind = "sam"
-    config.sam.rho = 0.5
+    config.sam.rho = 0.2
     variants = {
         "sam": common.ascent("sam"),
         "erm": common.ascent("erm"),

@@ -47,3 +47,24 @@ def test_save_writes_a_picture(tmp_path):
 def test_a_run_without_a_key_is_an_error():
     with pytest.raises(KeyError, match="test_error"):
         plotting.training_curves({"ERM": {"epoch": EPOCHS, "train_loss": EPOCHS}})
+
+
+@pytest.mark.parametrize("geometric", [False, True])
+def test_a_band_is_the_mean_between_percentiles(geometric):
+    runs = np.geomspace(1.0, 1e4, 11)[:, None] * np.ones(3)
+    _, (axes,) = plotting.panels()
+    plotting.band(axes, EPOCHS, runs, geometric=geometric, label="ERM")
+    (line,) = axes.lines
+    expected = 100.0 if geometric else runs[:, 0].mean()
+    np.testing.assert_allclose(line.get_ydata(), expected)
+    vertices = axes.collections[0].get_paths()[0].vertices[:, 1]
+    np.testing.assert_allclose(vertices.min(), runs[1, 0])
+    np.testing.assert_allclose(vertices.max(), runs[9, 0])
+
+
+def test_panels_come_row_by_row_at_their_size():
+    figure, axes = plotting.panels(2, 3, width=2.0, height=1.5)
+    assert len(axes) == 6
+    assert tuple(figure.get_size_inches()) == (6.0, 3.0)
+    rows = [axis.get_subplotspec().rowspan.start for axis in axes]
+    assert rows == [0, 0, 0, 1, 1, 1]
