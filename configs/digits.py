@@ -2,8 +2,8 @@
 
 Recipe: 1,293 images of 8x8 pixels to train on and 144 to validate, all with noisy
 labels; PreAct ResNet-18 of width 16 with GroupNorm, 50 epochs of batch 64, SGD 0.1 with
-momentum 0.9, l2 5e-4 in the objective, a tenth of the learning rate at 50% and 75%, five
-epochs of warm-up, without which SAM does not train this network. rho = 0.2, chosen from
+momentum 0.9, l2 5e-4 in the objective, a tenth of the learning rate at 50% and 75%,
+five epochs of warm-up, without which SAM does not train here. rho = 0.2, chosen from
 .05, .1, .15, .2, .3 by noisy validation error over seeds 100-102.
 
 Expected, over seeds 0-4, test error in % at the last epoch: ERM 48.4 +- 3.5, SAM

@@ -1,0 +1,82 @@
+"""`python -m experiments list | run NAME --scale=SCALE --out=DIR | report`.
+
+`run` writes settings.json, arrays.npz, claims.json and figure.png into DIR; `draw`
+draws the figure anew from the saved arrays; `report` puts all results on one page.
+Exit status: 0, or 2 for what is refused.
+"""
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+
+from experiments import frame, report
+from sam_jax import results
+from sam_jax.training import startup
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit status."""
+    arguments = parser().parse_args(argv)
+    startup.use_compilation_cache()
+    try:
+        arguments.command(arguments)
+    except (ValueError, OSError) as error:
+        print(f"experiments: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    top = argparse.ArgumentParser("experiments", description=__doc__.splitlines()[0])
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    add = commands.add_parser("list", help="all experiments")
+    add.set_defaults(command=_list)
+    add = commands.add_parser("run", help="compute, save, draw and judge one")
+    add.add_argument("name", metavar="NAME")
+    add.add_argument("--scale", default="cpu", help=", ".join(frame.SCALES))
+    add.add_argument("--out", metavar="DIR", help="default: results/NAME")
+    add.set_defaults(command=_run)
+    add = commands.add_parser("draw", help="draw again from saved arrays")
+    add.add_argument("name", metavar="NAME")
+    add.add_argument("--out", metavar="DIR", help="default: results/NAME")
+    add.set_defaults(command=_draw)
+    add = commands.add_parser("report", help="one page of all results")
+    add.add_argument("--results", default="results", metavar="DIR")
+    add.set_defaults(command=_report)
+    return top
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    modules = {name: frame.load(name) for name in frame.names()}
+    rows = [[name, m.SOURCE, frame.title(m)] for name, m in modules.items()]
+    width = max(len(row[1]) for row in rows)
+    for name, source, about in rows:
+        print(f"{name:14} {source:{width}}  {about}")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    out, start = _folder(arguments), time.perf_counter()
+    claims = frame.execute(arguments.name, arguments.scale, out)
+    rows = frame.table([dataclasses.asdict(claim) for claim in claims])
+    print(results.table(report.HEADER, rows))
+    print(f"{time.perf_counter() - start:.1f} s. Arrays, claims and figure: {out}")
+
+
+def _draw(arguments: argparse.Namespace) -> None:
+    frame.draw(arguments.name, _folder(arguments))
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    for path in report.write(arguments.results):
+        print(path)
+
+
+def _folder(arguments: argparse.Namespace) -> str:
+    return arguments.out or f"results/{arguments.name}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,306 @@
+"""SAM on test functions against the convergence bounds of App. B, printed or corrected.
+
+A quantity over its bound is at most 1 where the bound holds; where it is false as
+printed, a counterexample exceeds 1. Rates are slopes in log-log scale.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.frame import Arrays, Claim
+from sam_jax import plotting
+from sam_jax.theory import constants, corrected, printed
+from sam_jax.theory.constants import Constants
+from sam_jax.toys import functions, trajectories
+
+SOURCE = "Propositions 2, 9-12, 18 and Lemma 8, App. B"
+X64 = True
+METHODS = ("SumMax", "MaxSum")
+SHIFTS = np.array([[1.0, -2.0], [-1.0, 2.0]])  # what two examples add to the gradient
+VARIANCE = 5.0
+START = np.array([2.0, -1.5])
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """grid: gamma beta and rho beta of the deterministic runs. deterministic: their T.
+    seeds: of the stochastic runs. horizons: T of Prop. 2 and 12. decreasing: T under
+    (A3), watched at `times` iterations.
+    """
+
+    grid: tuple[float, ...] = (0.1, 0.5, 0.9)
+    deterministic: int = 60
+    seeds: int = 200
+    horizons: tuple[int, ...] = (256, 1024, 4096, 16_384)
+    decreasing: int = 200_000
+    times: int = 60
+
+
+SCALES = {
+    "smoke": Settings(seeds=20, horizons=(256, 512), decreasing=2_000, times=20),
+    "cpu": Settings(),
+    "paper": Settings(),
+}
+
+
+def run(settings: Settings) -> tuple[Arrays, list[Claim]]:
+    """Trajectories beside their bounds."""
+    s = settings
+    pairs = [(x, y) for x in s.grid for y in s.grid]
+    arrays = {
+        "step_sizes": np.array(pairs),
+        **_under_pl(pairs, s.deterministic),
+        **_convex(pairs, s.deterministic),
+        **_counterexamples(s.deterministic),
+        **_fixed_steps(s),
+        **_decreasing_steps(s),
+    }
+    return arrays, list(_claims(arrays))
+
+
+def _under_pl(pairs: Sequence[tuple[float, float]], steps: int) -> Arrays:
+    """Prop. 9 and 10 on x^2 + 3 sin^2 x, [step sizes, T]."""
+    f, t = functions.sine_squared(), np.arange(1, steps + 1)
+    chosen = [Constants(f.beta, x / f.beta, y / f.beta, f.mu) for x, y in pairs]
+    seen = _follow(f, START, chosen, steps)
+    drop, gap = seen.loss[:, :1] - seen.loss[:, 1:], seen.loss[0, 0]
+    nine = [corrected.proposition_9(c, d, t) for c, d in zip(chosen, drop, strict=True)]
+    return {
+        "prop_9": np.cumsum(seen.gradient2[:, :-1], 1) / t,
+        "prop_9_bound": np.stack(nine),
+        "prop_10": seen.loss[:, 1:],
+        "prop_10_bound": np.stack(
+            [corrected.proposition_10(c, gap, t) for c in chosen]
+        ),
+    }
+
+
+def _convex(pairs: Sequence[tuple[float, float]], steps: int) -> Arrays:
+    """Prop. 11 on sqrt(1 + x^2) - 1, with rho up to 9 / beta, [step sizes, T]."""
+    f, w, t = functions.pseudo_huber(), 3 * START, np.arange(1, steps + 1)
+    chosen = [Constants(1.0, 2 * x / (1 + 10 * y), 10 * y) for x, y in pairs]
+    means = np.cumsum(_follow(f, w, chosen, steps).w[:, :-1], 1) / t[:, None]
+    bounds = [corrected.proposition_11_loss(c, np.sum(w**2), t) for c in chosen]
+    return {
+        "prop_11": np.asarray(jax.vmap(jax.vmap(f.value))(jnp.array(means))),
+        "prop_11_bound": np.stack(bounds),
+    }
+
+
+def _counterexamples(steps: int) -> Arrays:
+    """Where the printed distance of Prop. 11 and the second part of Lemma 8 fail."""
+    f, w = functions.one_sided(7.0, 0.01, 0.9, 1000.0), np.array([1.0, -1.4])
+    a, t = 100.0, np.arange(1, steps + 1)
+    c = Constants(f.beta, 1.8 / (1 + a) / f.beta, a / f.beta, f.strong)
+    distance2 = np.sum(_follow(f, w, [c], steps).w[0] ** 2, axis=1)
+    # One step on w^2 / 2 with gamma beta = 1/2, where rho beta <= 2 is corrected.
+    ascents = np.linspace(0.0, 6.0, 61)
+    one = [Constants(1.0, 0.5, rho) for rho in ascents]
+    after = _follow(functions.quadratic([1.0]), np.ones(1), one, 1).loss[:, 1]
+    return {
+        "distance2": distance2[1:],
+        "distance2_printed": printed.proposition_11_distance(c, distance2[0], t),
+        "distance2_bound": corrected.proposition_11_distance(c, distance2[0], t),
+        "ascents": ascents,
+        "loss_after": after,
+        "loss_printed": np.array([printed.lemma_8_convex(c, 0.5, 1.0) for c in one]),
+    }
+
+
+def _fixed_steps(s: Settings) -> Arrays:
+    """Mean of |grad L|^2 over t < T on 1 - cos with the steps of Prop. 2 and 12.
+
+    [methods, seeds, horizons]; and on a quadratic of beta = 10 without noise.
+    """
+    f, keys = functions.cosine(), jax.random.split(jax.random.key(0), s.seeds)
+    last, horizons = max(s.horizons), np.array(s.horizons)
+
+    def mean_square(key, horizon, own):
+        steps = constants.slow_steps(f.beta, horizon)
+        seen = trajectories.stochastic(
+            f,
+            START,
+            SHIFTS,
+            key,
+            gamma=steps.gamma,
+            rho=steps.rho,
+            times=jnp.arange(last),
+            own_ascent_batch=own,
+        )
+        return jnp.sum(seen.gradient2 * (jnp.arange(last) < horizon)) / horizon
+
+    c, gap = Constants(f.beta, variance=VARIANCE), float(f.value(START))
+    steep = Constants(10.0)
+    chosen = [Constants(10.0, *constants.slow_steps(10.0, h)) for h in s.horizons]
+    seen = _follow(functions.quadratic([10.0]), np.ones(1), chosen, last)
+    squares = zip(seen.gradient2, s.horizons, strict=True)
+    return {
+        "horizons": horizons,
+        "prop_2": _both_methods(mean_square, keys, horizons),
+        "prop_2_bound": corrected.proposition_2_gradient(c, gap, horizons),
+        "prop_2_steep": np.array([square[:h].mean() for square, h in squares]),
+        "prop_2_steep_printed": printed.proposition_2_gradient(steep, 5.0, horizons),
+        "prop_2_steep_bound": corrected.proposition_2_gradient(steep, 5.0, horizons),
+    }
+
+
+def _decreasing_steps(s: Settings) -> Arrays:
+    """L(w_T) - L* on x^2 + 3 sin^2 x under (A3), [methods, seeds, times]."""
+    f, keys = functions.sine_squared(), jax.random.split(jax.random.key(1), s.seeds)
+    times = np.unique(np.geomspace(1, s.decreasing, s.times).astype(int))
+
+    def loss(key, _, own):
+        return trajectories.stochastic(
+            f,
+            START,
+            SHIFTS,
+            key,
+            gamma=lambda t: constants.decreasing_steps(t, f.beta, f.mu).gamma,
+            rho=lambda t: constants.decreasing_steps(t, f.beta, f.mu).rho,
+            times=times,
+            own_ascent_batch=own,
+        ).loss
+
+    c, gap = Constants(f.beta, mu=f.mu, variance=VARIANCE), float(f.value(START))
+    return {
+        "times": times,
+        "prop_2_loss": _both_methods(loss, keys, np.zeros(1))[:, :, 0],
+        "prop_2_loss_bound": corrected.proposition_2_loss(c, gap, times),
+    }
+
+
+def _follow(
+    function: functions.Function,
+    start: np.ndarray,
+    chosen: Sequence[Constants],
+    steps: int,
+) -> trajectories.Trajectory:
+    """Deterministic SAM with several step sizes, which become the leading axis."""
+
+    def one(gamma, rho):
+        times = jnp.arange(steps + 1)
+        return trajectories.deterministic(
+            function, start, gamma=gamma, rho=rho, times=times
+        )
+
+    gammas, rhos = (
+        jnp.array([c.gamma for c in chosen]),
+        jnp.array([c.rho for c in chosen]),
+    )
+    return jax.device_get(jax.jit(jax.vmap(one))(gammas, rhos))
+
+
+def _both_methods(measure: Callable, keys: jax.Array, values: np.ndarray) -> np.ndarray:
+    """measure(key, value, own_ascent_batch) over [methods, keys, values]."""
+    over_values = jax.vmap(measure, in_axes=(None, 0, None))
+    over_keys = jax.vmap(over_values, in_axes=(0, None, None))
+    compiled = jax.jit(over_keys, static_argnums=2)
+    return np.stack([compiled(keys, jnp.array(values), own) for own in (False, True)])
+
+
+def _claims(arrays: Arrays) -> Iterator[Claim]:
+    pl = "x^2 + 3 sin^2 x"
+    mean_2 = arrays["prop_2"].mean(1)
+    mean_loss = arrays["prop_2_loss"].mean(1)
+    for text, source, name, value in (
+        (f"mean |grad L|^2, {pl}", "Prop. 9, corrected", "prop_9", None),
+        (f"L(w_T), {pl}", "Prop. 10", "prop_10", None),
+        ("L(mean w), pseudo-Huber", "Prop. 11, corrected", "prop_11", None),
+        ("|w_T|^2, counterexample", "Prop. 11, corrected", "distance2", None),
+        ("mean |grad L|^2, 1 - cos", "Prop. 2 and 12, corrected", "prop_2", mean_2),
+        ("mean |grad L|^2, 5 w^2", "Prop. 2, corrected", "prop_2_steep", None),
+        (f"L(w_T), {pl}", "Prop. 2, 12, 18, corrected", "prop_2_loss", mean_loss),
+    ):
+        measured = arrays[name] if value is None else value
+        yield _below(text, source, measured, arrays[f"{name}_bound"])
+    for text, source, name in (
+        ("|w_T|^2, counterexample", "Prop. 11, printed", "distance2"),
+        ("mean |grad L|^2, 5 w^2", "Prop. 2, printed", "prop_2_steep"),
+    ):
+        yield _below(text, source, arrays[name], arrays[f"{name}_printed"])
+    allowed = arrays["ascents"] <= 2
+    for source, mask in (("corrected", allowed), ("printed", ~allowed)):
+        excess = np.max((arrays["loss_after"] - arrays["loss_printed"])[mask])
+        text = "L(w_1) over its bound on w^2 / 2, excess where the condition allows rho"
+        holds = bool(excess <= 1e-12)
+        yield Claim(text, f"Lemma 8, {source}", "<= 0", excess, "<= 0", holds)
+    for method, square, loss in zip(METHODS, mean_2, mean_loss, strict=True):
+        slope = _slope(arrays["horizons"], square)
+        text = f"{method}: rate of the mean |grad L|^2 in T"
+        yield Claim.close(text, "Prop. 2 and 12", -0.5, slope, 0.1)
+        late = arrays["times"] > arrays["times"][-1] / 10
+        slope = _slope(arrays["times"][late], loss[late])
+        text = f"{method}: rate of L(w_T) - L* in T, last decade"
+        yield Claim.close(text, "Prop. 2, 12, 18", -1.0, slope, 0.15)
+
+
+def _below(text: str, source: str, measured: np.ndarray, bound: np.ndarray) -> Claim:
+    """Claims that a quantity stays below its bound, by the greatest ratio."""
+    ratio = float(np.max(measured / bound))
+    text = f"{text}: greatest ratio to the bound"
+    return Claim(text, source, "<= 1", ratio, "<= 1", ratio <= 1 + 1e-9)
+
+
+def _slope(x: np.ndarray, y: np.ndarray) -> float:
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
+
+
+def plot(arrays: Arrays) -> plotting.Figure:
+    """Quantities as lines, corrected bounds dashed, printed ones dotted."""
+    figure, axes = plotting.panels(2, 3, width=3.8, height=3.0)
+    t = np.arange(1, arrays["prop_10"].shape[1] + 1)
+    for panel, name, quantity, title in (
+        (axes[0], "prop_10", r"$L(w_t) - L^*$", r"Prop. 10: $x^2 + 3\sin^2 x$"),
+        (axes[1], "prop_11", r"$L(\bar w_T) - L^*$", "Prop. 11: pseudo-Huber"),
+    ):
+        for i, color in zip((0, 4, 8), plotting.COLORS, strict=False):
+            s, a = arrays["step_sizes"][i]
+            label = rf"$\gamma\beta$ = {s:g}, $\rho\beta$ = {a:g}"
+            if name == "prop_11":
+                s, a = 2 * s / (1 + 10 * a), 10 * a
+                label = rf"$\gamma\beta$ = {s:.2g}, $\rho\beta$ = {a:g}"
+            panel.plot(t, arrays[name][i], color=color, label=label)
+            panel.plot(t, arrays[f"{name}_bound"][i], "--", color=color)
+        panel.set(yscale="log", xlabel="iteration", ylabel=quantity)
+        panel.set_title(title, fontsize="medium")
+    axes[0].set_ylim(1e-12, 1e2)
+    _plot_counterexamples(axes[2], axes[3], t, arrays)
+    for panel, x, name, quantity, title in (
+        (axes[4], "horizons", "prop_2", r"mean $|\nabla L|^2$", "Prop. 2 and 12"),
+        (axes[5], "times", "prop_2_loss", r"$L(w_T) - L^*$", "the same under (A3)"),
+    ):
+        for runs, label, color in zip(
+            arrays[name], METHODS, plotting.COLORS, strict=False
+        ):
+            plotting.band(panel, arrays[x], runs, label=label, color=color)
+        bound = arrays[f"{name}_bound"]
+        panel.plot(arrays[x], bound, "--", color="gray", label="bound")
+        panel.set(xscale="log", yscale="log", xlabel="T", ylabel=quantity)
+        panel.set_title(title, fontsize="medium")
+    for panel in axes:
+        panel.legend(frameon=False, fontsize="small")
+    return figure
+
+
+def _plot_counterexamples(
+    distance: plotting.Axes, loss: plotting.Axes, t: np.ndarray, arrays: Arrays
+) -> None:
+    distance.plot(t, arrays["distance2"], label="SAM")
+    bound, wrong = arrays["distance2_bound"], arrays["distance2_printed"]
+    distance.plot(t, bound, "--", color="gray", label="corrected bound")
+    distance.plot(t, wrong, ":", color=plotting.COLORS[1], label="printed bound")
+    distance.set(yscale="log", xlabel="iteration", ylabel=r"$|w_t - w^*|^2$")
+    distance.set_title("Prop. 11 fails as printed", fontsize="medium")
+    ascents = arrays["ascents"]
+    loss.plot(ascents, arrays["loss_after"], label=r"$L(w_1)$")
+    allowed = ascents <= 2
+    bound = arrays["loss_printed"]
+    loss.plot(ascents[allowed], bound[allowed], "--", color="gray", label="corrected")
+    loss.plot(ascents, bound, ":", color=plotting.COLORS[1], label="printed")
+    loss.axhline(0.5, color="gray", linewidth=0.8)
+    loss.set(xlabel=r"$\rho\beta$", ylabel="loss after one step")
+    loss.set_title(r"Lemma 8 on $w^2/2$, $\gamma\beta = 1/2$", fontsize="medium")

@@ -1,0 +1,100 @@
+"""Robust overfitting of a linear model, and label-preserving adversarial training.
+
+Two Gaussians without label noise, attacks of length 0.9 < |mu| = 1. The usual attack
+may cross the true boundary, and then trains on a wrong label; an attack orthogonal to
+mu cannot. The robust error is exact, against the whole l2 ball in both cases.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import ndtr
+
+from experiments.frame import Arrays, Claim
+from sam_jax import plotting
+from sam_jax.toys import descent, gaussians, linear
+
+SOURCE = "Figure 8"
+X64 = True
+METHODS = ("standard adversarial training", "label-preserving adversarial training")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """epsilon: radius of the attack, in units of |mu| = 1."""
+
+    seeds: int = 10
+    n: int = 50
+    d: int = 100
+    sigma: float = 0.1
+    epsilon: float = 0.9
+    step_size: float = 2.0
+    steps: int = 1000
+
+
+SCALES = {
+    "smoke": Settings(seeds=2, steps=30),
+    "cpu": Settings(seeds=100),
+    "paper": Settings(),
+}
+
+
+def run(settings: Settings) -> tuple[Arrays, list[Claim]]:
+    """Robust error after every iteration, of both trainings."""
+    s = settings
+
+    def one_seed(key):
+        problem_key, start_key = jax.random.split(key)
+        problem = gaussians.sample(problem_key, n=s.n, d=s.d, sigma=s.sigma)
+
+        def train(preserved):
+            objective = linear.adversarial_objective(s.epsilon, preserved=preserved)
+            return descent.descend(
+                descent.full_batch(objective, problem.examples, rho=0.0),
+                gaussians.start(start_key, s.d),
+                step_size=s.step_size,
+                times=jnp.arange(s.steps + 1),
+                observe=lambda w: gaussians.exact_error(
+                    w, problem.mu, sigma=s.sigma, epsilon=s.epsilon
+                ),
+            )
+
+        return train(None), train(problem.mu)
+
+    keys = jax.random.split(jax.random.key(0), s.seeds)
+    errors = np.stack(jax.device_get(jax.jit(jax.vmap(one_seed))(keys)))
+    least = np.asarray(ndtr((s.epsilon - 1) / s.sigma))
+    return {"error": errors, "least": least}, list(_claims(errors, float(least)))
+
+
+def _claims(errors: np.ndarray, least: float) -> Iterator[Claim]:
+    standard, preserving = errors
+    best, last = standard.min(1), standard[:, -1]
+    text = "standard: mean of the best robust errors"
+    yield Claim.mean(text, "reference run", 0.1816, best)
+    text = "standard: mean of the last robust errors"
+    yield Claim.mean(text, "reference run", 0.2135, last)
+    text = "standard: iteration of the least mean robust error"
+    yield Claim.close(text, "reference run", 7, int(standard.mean(0).argmin()), 3)
+    text = "standard: the robust error rises by a point or more after its best"
+    yield Claim.share(text, "Fig. 8", last > best + 0.01)
+    text = "label-preserving: greatest of the last robust errors, Phi(-1)"
+    yield Claim.close(text, "closed form", least, preserving[:, -1].max(), 1e-4)
+
+
+def plot(arrays: Arrays) -> plotting.Figure:
+    """Robust test error over iterations, as in the paper, and the least possible."""
+    figure, (axes,) = plotting.panels(width=5.0, height=3.4)
+    runs = zip(METHODS, arrays["error"], plotting.COLORS[1::-1], strict=False)
+    for label, error, color in runs:
+        x = np.arange(error.shape[1])
+        plotting.band(axes, x, error, label=label, color=color)
+    label = r"least possible, $\Phi((\epsilon - 1) / \sigma)$"
+    axes.axhline(arrays["least"], color="gray", linestyle=":", label=label)
+    axes.set(xlabel="iteration", ylabel="adversarial test error", ylim=(0.14, 0.40))
+    axes.margins(x=0)
+    axes.legend(frameon=False)
+    return figure

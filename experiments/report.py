@@ -1,0 +1,143 @@
+"""One page of all results: every figure with its claims, measurements and verdicts."""
+
+import html
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from experiments import frame
+from sam_jax import results
+
+HEADER = ["claim", "source", "paper", "measured", "tolerance", "verdict"]
+TITLE = "Results"
+SMOKE = "Smoke scale: shows that it runs; its numbers are no evidence."
+FULL = "Full scale: the paper's settings where it gives them."
+OTHER = "Settings other than at full scale: "
+
+
+class Section(NamedTuple):
+    """name, title, source: of the experiment. notes: on its scale, one sentence each.
+    figure: path of the PNG from the report's folder, None if it was not run.
+    rows: its claims as text, in the columns of HEADER.
+    """
+
+    name: str
+    title: str
+    source: str
+    notes: list[str]
+    figure: str | None
+    rows: list[list[str]]
+
+
+def write(folder: results.Path) -> list[pathlib.Path]:
+    """Writes index.md and index.html over all results in a folder; returns the paths.
+
+    Raises: ValueError if the folder holds no results.
+    """
+    folder = pathlib.Path(folder)
+    found = list(_sections(folder))
+    if not found:
+        raise ValueError(
+            f"{folder} holds no results of experiments; run one first: python -m "
+            f"experiments run NAME --out={folder}/NAME."
+        )
+    pages = {"index.md": markdown(found), "index.html": page(found)}
+    for name, text in pages.items():
+        results.write_atomic(
+            folder / name, lambda file, text=text: file.write(text.encode())
+        )
+    return [folder / name for name in pages]
+
+
+def scale_notes(record: dict[str, Any]) -> list[str]:
+    """What a reader must know of the scale: where it departs from the paper's."""
+    name, scale = record["experiment"], record["scale"]
+    paper = frame.settings(name, "paper")
+    changed = frame.differences(record["settings"], paper)
+    listed = ", ".join(f"{key} = {a} (full: {b})" for key, a, b in changed)
+    notes = [OTHER + listed + "." if changed else FULL]
+    return [SMOKE, *notes] if scale == "smoke" else notes
+
+
+def markdown(sections: list[Section]) -> str:
+    """The report in Markdown."""
+    lines = [f"# {TITLE}", "", summary(sections), ""]
+    for s in sections:
+        lines += [f"## {s.name}: {s.title}", "", f"{s.source}. {' '.join(s.notes)}", ""]
+        if s.figure:
+            lines += [f"![{s.name}]({s.figure})", ""]
+        if s.rows:
+            rule = ["---"] * len(HEADER)
+            cells = [[c.replace("|", r"\|") for c in row] for row in s.rows]
+            lines += [f"| {' | '.join(row)} |" for row in [HEADER, rule, *cells]] + [""]
+    return "\n".join(lines)
+
+
+def page(sections: list[Section]) -> str:
+    """The report as one HTML page, its figures beside it."""
+    body = [f"<h1>{TITLE}</h1>", f"<p>{html.escape(summary(sections))}</p>"]
+    for s in sections:
+        body.append(f"<h2>{html.escape(s.name)}: {html.escape(s.title)}</h2>")
+        body.append(f"<p>{html.escape(s.source)}. {html.escape(' '.join(s.notes))}</p>")
+        if s.figure:
+            body.append(f'<img src="{html.escape(s.figure)}" alt="{s.name}">')
+        if s.rows:
+            rows = [_row(HEADER, "th"), *(_row(row, "td") for row in s.rows)]
+            body.append("<table>" + "\n".join(rows) + "</table>")
+    return PAGE.format(title=TITLE, body="\n".join(body))
+
+
+def summary(sections: list[Section]) -> str:
+    """How many claims hold, and which experiments have no results yet."""
+    rows = [row for s in sections for row in s.rows]
+    holding = sum(row[-1] == "holds" for row in rows)
+    missing = [s.name for s in sections if s.figure is None]
+    text = f"{holding} of {len(rows)} claims hold."
+    return f"{text} Not run: {', '.join(missing)}." if missing else text
+
+
+def _sections(folder: pathlib.Path) -> Iterator[Section]:
+    """All results in a folder, sorted by name, then the experiments without any."""
+    seen = set()
+    for path in sorted(folder.rglob(frame.SETTINGS)):
+        record = json.loads(path.read_text())
+        name, here = record["experiment"], path.parent
+        module, claims = frame.load(name), json.loads((here / frame.CLAIMS).read_text())
+        figure = pathlib.PurePath(os.path.relpath(here / frame.FIGURE, folder))
+        yield Section(
+            name,
+            frame.title(module),
+            module.SOURCE,
+            scale_notes(record),
+            figure.as_posix(),
+            frame.table(claims),
+        )
+        seen.add(name)
+    if seen:
+        for name in frame.names():
+            if name not in seen:
+                module = frame.load(name)
+                notes = ["No results here."]
+                yield Section(name, frame.title(module), module.SOURCE, notes, None, [])
+
+
+def _row(cells: list[str], tag: str) -> str:
+    verdict = "" if cells[-1] != "does not hold" else ' class="no"'
+    inside = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
+    return f"<tr{verdict}>{inside}</tr>"
+
+
+PAGE = """\
+<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
+body {{ font: 15px/1.5 sans-serif; max-width: 60rem; margin: 2rem auto }}
+img {{ max-width: 100% }}
+table {{ border-collapse: collapse; width: 100% }}
+th, td {{ border-bottom: 1px solid #ccc; padding: .2rem .6rem; text-align: left }}
+.no td:last-child {{ color: #b00; font-weight: bold }}
+</style></head><body>
+{body}
+</body></html>
+"""

@@ -1,0 +1,57 @@
+"""Every experiment runs at smoke scale, in float32 mode as a user would start it."""
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import frame
+
+# Claims that hold with any number of seeds and steps.
+CERTAIN = {
+    "fig4": ["22 of 50", "26 of 50", "step 20"],
+    "fig5": ["at t = 2"],
+    "fig6": ["CE: ", "GCE: "],
+    "fig8": ["label-preserving"],
+    "facts": ["I: ", "II: ", "III: "],
+    "convergence": ["mean w", "x^2 + 3 sin^2 x", "1 - cos"],
+}
+
+
+@pytest.mark.parametrize("name", frame.names())
+def test_smoke(name, tmp_path):
+    with jax.enable_x64(False):
+        claims = frame.execute(name, "smoke", tmp_path)
+    assert claims
+    assert {"settings.json", "arrays.npz", "claims.json", "figure.png"} <= {
+        path.name for path in tmp_path.iterdir()
+    }
+    for text in CERTAIN.get(name, []):
+        chosen = [claim for claim in claims if text in claim.claim]
+        assert chosen, text
+        assert all(claim.holds for claim in chosen), chosen
+
+
+@pytest.mark.parametrize("name", frame.names())
+def test_scales_are_declared_and_the_sources_named(name):
+    module = frame.load(name)
+    assert tuple(module.SCALES) == frame.SCALES
+    assert module.SOURCE
+    assert len(frame.title(module)) <= 88
+
+
+def test_false_statements_of_the_paper_are_reported_as_false(tmp_path):
+    for name in ("facts", "convergence"):
+        claims = frame.execute(name, "smoke", tmp_path / name)
+        printed = [claim for claim in claims if "printed" in claim.source]
+        assert len(printed) == {"facts": 1, "convergence": 3}[name]
+        assert not any(claim.holds for claim in printed)
+
+
+def test_figure_4_sees_the_majority():
+    # With 26 of 50 labels wrong the wrong ones are the majority: SAM learns them.
+    module = frame.load("fig4")
+    with jax.enable_x64(True):
+        arrays, _ = module.run(module.SCALES["smoke"])
+    few, many = arrays["error"][0, :, :, -1], arrays["error"][-1, :, :, -1]
+    assert np.all(few[1] <= few[0])
+    assert np.all(many[1] > 0.5)
