@@ -6,7 +6,7 @@ DIR/benchmarks.json keeps them with the machine they were measured on.
 
 import pathlib
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from experiments.benchmarks import steps, timing
 from sam_jax import checks, results
@@ -23,6 +23,7 @@ _ONLY = flags.DEFINE_list("only", [], f"suites to run, of {', '.join(SUITES)}")
 def main(argv: list[str]) -> None:
     if argv[1:]:
         raise app.UsageError(f"Unknown arguments {argv[1:]}.")
+    logging.set_verbosity(logging.WARNING)
     try:
         suites = [checks.choose("suite", name, SUITES) for name in _ONLY.value]
     except ValueError as error:

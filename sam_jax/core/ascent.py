@@ -91,7 +91,7 @@ def perturbation(
             f"parameters of structure {structure}; grad_fn must return a tree like "
             "params."
         )
-    allowed = [True] * len(leaves) if mask is None else _mask_leaves(mask, structure)
+    allowed = [True] * len(leaves) if mask is None else mask_leaves(mask, structure)
     active = [a and trees.is_floating(w) for a, w in zip(allowed, leaves, strict=True)]
 
     def pick(values):
@@ -141,7 +141,7 @@ def ascend(
     return trees.project(delta, rho) if projected else delta
 
 
-def _mask_leaves(mask: Tree, structure: Any) -> list[bool]:
+def mask_leaves(mask: Tree, structure: Any) -> list[bool]:
     leaves, received = jax.tree.flatten(mask)
     if received != structure:
         raise ValueError(

@@ -45,6 +45,7 @@ def loss_gradient(
     objective: Objective, params: Tree, batch: Tree, *, axis_name: str | None = None
 ) -> Gradient:
     """The plain gradient, of mean loss plus penalty (ERM)."""
+    params = groups.per_device(params, axis_name)
     point = _pass(objective, params, batch)
     gradient, aux = point.gradient(), point.aux
     if axis_name is not None:
@@ -105,6 +106,7 @@ def sharpness_aware_gradient(
             f"kind={kind!r} takes the loss apart at the outputs, which a bare grad_fn "
             "cannot: pass objective=sam_jax.Objective(predict, loss)."
         )
+    params = groups.per_device(params, axis_name)
     formed = groups.form(batch, m, axis_name)
     if formed.number > 1 and not (clean is None and ascent_batch is None):
         raise ValueError(

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxprs_in_params
 
-from sam_jax.core import trees
+from sam_jax.core import convolution, trees
 from sam_jax.core.objective import batch_size
 
 Tree = Any
@@ -91,31 +91,44 @@ def average(
     """
     if groups.number == 1:
         return function(batch)
-    size = groups.number if chunk is None else chunk
-    if size < 1 or groups.number % size:
+    pieces = split(batch, groups.number)
+    like, _ = jax.eval_shape(function, jax.tree.map(lambda x: x[0], pieces))
+    return average_sums(lambda p: _sum_of_groups(function, p), pieces, like, chunk)
+
+
+def average_sums(
+    sums: Callable[[Tree], tuple[Tree, Tree]],
+    pieces: Tree,
+    like: Tree,
+    chunk: Count | None = None,
+) -> tuple[Tree, Tree]:
+    """`average` for a function that takes several groups and adds up itself.
+
+    Args:
+      sums: groups' batches [k, size, ...] -> (sum over groups, kept [k * size, ...]).
+      pieces: all groups' batches, [number, size, ...]. like: the dtypes of the mean.
+    """
+    number = batch_size(pieces)
+    size = number if chunk is None else chunk
+    if size < 1 or number % size:
         raise ValueError(
-            f"Received chunk={chunk} for {groups.number} groups; it must be a divisor "
-            "of the number of groups on a device, or None for all groups at once."
+            f"Received chunk={chunk} for {number} groups; it must be a divisor of the "
+            "number of groups on a device, or None for all groups at once."
         )
-    pieces = _split(batch, groups.number)
-    shapes, _ = jax.eval_shape(function, jax.tree.map(lambda x: x[0], pieces))
-    if size == groups.number:
-        total, kept = _sum_of_groups(function, pieces)
+    if size == number:
+        total, kept = sums(pieces)
     else:
-        chunks = _split(pieces, groups.number // size)
-        total, kept = _sum_of_chunks(lambda p: _sum_of_groups(function, p), chunks)
-    mean = jax.tree.map(
-        lambda t, like: (t / groups.number).astype(like.dtype), total, shapes
-    )
+        total, kept = _sum_of_chunks(sums, split(pieces, number // size))
+    mean = jax.tree.map(lambda t, x: (t / number).astype(x.dtype), total, like)
     return mean, kept
 
 
-def _split(batch: Tree, count: Count) -> Tree:
+def split(batch: Tree, count: Count) -> Tree:
     """[B, ...] -> [count, B / count, ...] on every leaf."""
     return jax.tree.map(lambda x: jnp.reshape(x, (count, -1, *jnp.shape(x)[1:])), batch)
 
 
-def _join(batch: Tree) -> Tree:
+def join(batch: Tree) -> Tree:
     """[count, size, ...] -> [count * size, ...] on every leaf."""
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
 
@@ -125,7 +138,7 @@ def _sum_of_groups(function: Callable, pieces: Tree) -> tuple[Tree, Tree]:
         averaged, kept = function(jax.tree.map(lambda x: x[0], pieces))
         return jax.tree.map(trees.widen, averaged), kept
     averaged, kept = jax.vmap(function)(pieces)
-    return jax.tree.map(lambda x: jnp.sum(trees.widen(x), 0), averaged), _join(kept)
+    return jax.tree.map(lambda x: jnp.sum(trees.widen(x), 0), averaged), join(kept)
 
 
 def _sum_of_chunks(function: Callable, chunks: Tree) -> tuple[Tree, Tree]:
@@ -146,7 +159,7 @@ def _sum_of_chunks(function: Callable, chunks: Tree) -> tuple[Tree, Tree]:
             return jax.tree.map(jnp.add, total, summand), kept
 
         total, kept = jax.lax.scan(body, zero, chunks)
-        return total, _join(kept)
+        return total, join(kept)
     total, kept = function(first)
     parts = [kept]
     for chunk in others:
@@ -162,7 +175,7 @@ def _convolves(function: Callable, *args: Any) -> bool:
 
     def search(jaxpr) -> bool:
         return any(
-            eqn.primitive.name == "conv_general_dilated"
+            eqn.primitive.name in ("conv_general_dilated", convolution.NAME)
             or any(map(search, jaxprs_in_params(eqn.params)))
             for eqn in jaxpr.eqns
         )
@@ -174,3 +187,21 @@ def device_mean(tree: Tree, axis_name: str, spans: Any = None) -> Tree:
     """Mean over mapped devices (within each of `spans`) on floating leaves."""
     leaves, rebuild = trees.floating(tree)
     return rebuild(jax.lax.pmean(leaves, axis_name, axis_index_groups=spans))
+
+
+def per_device(tree: Tree, axis_name: str | None) -> Tree:
+    """The same values, known to each device as its own copy.
+
+    Under `jax.shard_map`'s default checks the gradient with respect to parameters that
+    all devices share is summed over devices by itself, before anything can average it;
+    with respect to a device's own copy it is that device's.
+    """
+    if axis_name not in jax.sharding.get_abstract_mesh().manual_axes:
+        return tree  # no device axis, or one of vmap
+
+    def one(leaf: jax.Array) -> jax.Array:
+        if axis_name in jax.typeof(leaf).manual_axis_type.varying:
+            return leaf
+        return jax.lax.pcast(leaf, axis_name, to="varying")
+
+    return jax.tree.map(one, tree)

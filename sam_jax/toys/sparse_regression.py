@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, ArrayLike, Float
 
 from sam_jax import checks
 
@@ -46,16 +47,16 @@ def sample(
 
 
 def test_loss(
-    beta: Float[np.ndarray, "*batch d"],
-    target: Float[np.ndarray, "*batch d"],
+    beta: Float[ArrayLike, "*#batch d"],
+    target: Float[ArrayLike, "*#batch d"],
     weight: float,
-) -> Float[np.ndarray, "*batch"]:
+) -> Float[Array, "*batch"]:
     """The exact test loss, E weight <beta - target, x>^2 = weight |beta - target|^2.
 
     Args:
       weight: of r^2 in the loss: 1/4 for squares, 1/2 for the product.
     """
-    return weight * np.sum((np.asarray(beta) - target) ** 2, -1)
+    return weight * jnp.sum((jnp.asarray(beta) - jnp.asarray(target)) ** 2, -1)
 
 
 def _sample(seed: int, n: int, d: int, nonzeros: int) -> SparseRegression:

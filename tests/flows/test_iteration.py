@@ -22,7 +22,7 @@ def one_step(method, x=SMALL.x, y=SMALL.y, **options):
     return jax.tree.map(lambda a: np.asarray(a)[..., 0, :], found.params)
 
 
-# The authors' one_sam ascends along the gradient of r^2, twice that of the loss r^2 / 2.
+# The authors' one_sam ascends along the gradient of r^2, twice that of r^2 / 2.
 @pytest.mark.parametrize(
     ("run", "method", "factor"),
     [

@@ -7,6 +7,7 @@ import optax
 
 from sam_jax import Objective
 
+jax.config.update("jax_enable_x64", True)
 _RNG = np.random.default_rng(0)
 BATCH = {
     "x": jnp.asarray(_RNG.standard_normal((8, 4))),

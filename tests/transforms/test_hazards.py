@@ -1,9 +1,17 @@
 """Where users of other implementations get hurt, one regression test each.
 
-The numbers are those of the list in CONTRIBUTING; hazards of training (9, 13, 14) are
-tested with the training loop, 7 there too on several devices.
+1 zero gradients; 2 accumulation around SAM; 3 a frozen rho schedule; 4 masks that leak;
+5 a train state that drops grad_fn; 6 two batches by accident; 7 m left to the device
+mapping; 8 replicated gradients summed by shard_map; 9 running statistics updated
+twice; 10 mixed precision; 11 decay inside or outside the ascent; 12 clipping order;
+13 resuming; 14 rho of another model; 15 all gradients kept alive. Those of training (9,
+13, 14, and 7 on several devices) stand with the training loop under the same names.
 """
 
+import os
+import pathlib
+import subprocess
+import sys
 import warnings
 
 import jax
@@ -145,6 +153,23 @@ def test_hazard_07_m_is_never_left_to_the_mapping():
         for device in range(2):
             assert_same(jax.tree.map(lambda x, d=device: x[d], received), expected)
     assert np.abs(whole[4]["norm"]["scale"] - whole[8]["norm"]["scale"]).max() > 1e-4
+
+
+def test_hazard_08_shard_map_does_not_sum_what_the_axis_name_averages():
+    """Under shard_map's default checks the gradient with respect to parameters that
+    devices share is their sum. In a process with two devices."""
+    flags = "--xla_force_host_platform_device_count=2"
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.transforms.shard_map"],
+        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        cwd=pathlib.Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    distances = [float(line) for line in run.stdout.split()]
+    assert len(distances) == 3
+    assert max(distances) < 1e-14
 
 
 def test_hazard_10_bf16_gets_float32_norms_and_stays_bf16():

@@ -1,0 +1,16 @@
+"""Sharpness-aware gradients of single examples and small groups without copies of w."""
+
+from sam_jax.core.implicit.gradients import (
+    gradient,
+    implicit_gradient,
+    per_example_norms,
+)
+from sam_jax.core.implicit.report import Report, implicit_report
+
+__all__ = [
+    "Report",
+    "gradient",
+    "implicit_gradient",
+    "implicit_report",
+    "per_example_norms",
+]

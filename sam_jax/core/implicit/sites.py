@@ -1,0 +1,269 @@
+"""Sites: the places where a weight enters a network linearly, and their algebra.
+
+At a site one group of examples has inputs x and outputs y, and the weight V (a
+parameter, perhaps reshaped or cast) acts as a matrix,
+
+    y = unrows(left(x) M),   M = matrix(V),   left(x) [G, T, K],  M [G, K, N],
+
+where T counts positions (m for a dense layer on vectors, m * height * width for a
+convolution), K the inputs and N the outputs of one position, and G independent blocks
+(1 but for grouped convolutions and batched products). `rows` is the inverse of
+`unrows`, which only moves entries. If d is the gradient of the group's loss with
+respect to y, then
+
+    X = left(x) [G, T, K],  D = rows(d) [G, T, N],  and the gradient of M is X^T D.
+
+Two ways to move the weight of every group by its own c X^T D:
+
+- gram. With A = gram(x', x) = X' X^T [G, T', T], which needs no K x N matrix,
+      x' (V + c X^T D) = x' V + c unrows(A D),   |X^T D|^2 = <X X^T, D D^T>,
+  in about T T' (K + N) multiplications.
+- explicit. M + c X^T D is formed, one matrix a group, and applied to x': T K N.
+
+Grams are accumulated and kept in float32 or wider, without TF32.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import JaxprEqn
+from jaxtyping import Array, Float, Int, Shaped
+
+from sam_jax.core import trees
+from sam_jax.core.implicit import interpreter
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Site:
+    """An equation that is linear in a weight; the subclasses say how.
+
+    eqn: the equation. weight: position of V among its inputs, x is the other one.
+    blocks, positions, inputs, outputs: G, T, K, N of the module's docstring.
+    """
+
+    eqn: JaxprEqn
+    weight: int
+    blocks: int
+    positions: int
+    inputs: int
+    outputs: int
+
+    @property
+    def x(self) -> Any:
+        """Shape and dtype of x."""
+        return self.eqn.invars[1 - self.weight].aval
+
+    @property
+    def v(self) -> Any:
+        """Shape and dtype of V."""
+        return self.eqn.invars[self.weight].aval
+
+    @property
+    def y(self) -> Any:
+        """Shape and dtype of y."""
+        return self.eqn.outvars[0].aval
+
+    @property
+    def layout(self) -> Any:
+        """Two uses of one V with equal layouts have the same `matrix`."""
+        raise NotImplementedError
+
+    @property
+    def gram_cost(self) -> int:
+        """Multiplications in `gram(x', x)`."""
+        return self.blocks * self.positions**2 * self.inputs
+
+    def evaluate(self, x: Shaped[Array, "..."], v: Array) -> Array:
+        """The equation as the network has it: y from x and V."""
+        inputs = (v, x) if self.weight == 0 else (x, v)
+        return interpreter.evaluate(self.eqn, inputs)[0]
+
+    def matrix(self, v: Array) -> Float[Array, "G K N"]:
+        """M, the weight as a matrix."""
+        raise NotImplementedError
+
+    def apply(self, x: Shaped[Array, "..."], matrix: Float[Array, "G K N"]) -> Array:
+        """y from x and M."""
+        raise NotImplementedError
+
+    def left(self, x: Shaped[Array, "..."]) -> Shaped[Array, "G T ..."]:
+        """X, the rows that M multiplies."""
+        raise NotImplementedError
+
+    def rows(self, y: Array) -> Float[Array, "G T N"]:
+        """y with one row a position."""
+        raise NotImplementedError
+
+    def unrows(self, rows: Float[Array, "G T N"]) -> Array:
+        """The inverse of `rows`."""
+        raise NotImplementedError
+
+    def inner(
+        self, left2: Shaped[Array, "G T2 ..."], left: Shaped[Array, "G T ..."]
+    ) -> Float[Array, "G T2 T"]:
+        """X' X^T."""
+        return inner_product(left2, left)
+
+    def gram(
+        self, x2: Shaped[Array, "..."], x: Shaped[Array, "..."]
+    ) -> Float[Array, "G T2 T"]:
+        """X' X^T from the inputs themselves."""
+        return self.inner(self.left(x2), self.left(x))
+
+
+def exact_product(
+    a: Float[Array, "G I J"], b: Float[Array, "G J L"]
+) -> Float[Array, "G I L"]:
+    """a b for every block, accumulated and returned in float32 or wider."""
+    return lax.dot_general(
+        trees.widen(a),
+        trees.widen(b),
+        (((2,), (1,)), ((0,), (0,))),
+        precision=lax.Precision.HIGHEST,
+    )
+
+
+def inner_product(
+    left2: Float[Array, "G T2 K"], left: Float[Array, "G T K"]
+) -> Float[Array, "G T2 T"]:
+    """X' X^T for every block, in float32 or wider."""
+    if left2.shape[1] == left.shape[1] == 1:  # products of 1 x 1 matrices are slow
+        products = trees.widen(left2) * trees.widen(left)
+        return jnp.sum(products, axis=2, keepdims=True)
+    return exact_product(left2, jnp.swapaxes(left, 1, 2))
+
+
+class Dot(Site):
+    """dot_general with the weight on one side: dense layers and projections."""
+
+    @classmethod
+    def of(cls, eqn: JaxprEqn, weight: int) -> "Dot":
+        x, v = eqn.invars[1 - weight].aval.shape, eqn.invars[weight].aval.shape
+        (_, _, x_free), (contracted, blocks, v_free) = (
+            _axes(eqn, 1 - weight),
+            _axes(eqn, weight),
+        )
+        return cls(
+            eqn,
+            weight,
+            blocks=_size(v, blocks),
+            positions=_size(x, x_free),
+            inputs=_size(v, contracted),
+            outputs=_size(v, v_free),
+        )
+
+    @property
+    def layout(self) -> Any:
+        return "dot", _axes(self.eqn, self.weight)
+
+    def matrix(self, v: Array) -> Float[Array, "G K N"]:
+        contracted, blocks, free = _axes(self.eqn, self.weight)
+        v = v.transpose(*blocks, *contracted, *free)
+        return v.reshape(self.blocks, self.inputs, self.outputs)
+
+    def apply(self, x: Array, matrix: Float[Array, "G K N"]) -> Array:
+        product = lax.dot_general(
+            self.left(x),
+            matrix,
+            (((2,), (1,)), ((0,), (0,))),
+            precision=self.eqn.params["precision"],
+            preferred_element_type=self.y.dtype,
+        )
+        return self.unrows(product)
+
+    def left(self, x: Array) -> Float[Array, "G T K"]:
+        contracted, blocks, free = _axes(self.eqn, 1 - self.weight)
+        x = x.transpose(*blocks, *free, *contracted)
+        return x.reshape(self.blocks, self.positions, self.inputs)
+
+    def rows(self, y: Array) -> Float[Array, "G T N"]:
+        if self.weight == 1:
+            return y.reshape(self.blocks, self.positions, self.outputs)
+        # the weight came first, and so do its free axes
+        return jnp.swapaxes(y.reshape(self.blocks, self.outputs, self.positions), 1, 2)
+
+    def unrows(self, rows: Float[Array, "G T N"]) -> Array:
+        rows = rows if self.weight == 1 else jnp.swapaxes(rows, 1, 2)
+        return rows.reshape(self.y.shape)
+
+
+def _axes(eqn: JaxprEqn, side: int) -> tuple[tuple[int, ...], ...]:
+    """Contracted, block and free axes of one side of a dot_general."""
+    contracted, blocks = (both[side] for both in eqn.params["dimension_numbers"])
+    rank = eqn.invars[side].aval.ndim
+    free = (axis for axis in range(rank) if axis not in (*contracted, *blocks))
+    return tuple(contracted), tuple(blocks), tuple(free)
+
+
+def _size(shape: Sequence[int], axes: Sequence[int]) -> int:
+    return math.prod(shape[axis] for axis in axes)
+
+
+class Take(Site):
+    """Embedding lookup y = V[index], V [K, N]: X has one-hot rows, G = 1.
+
+    X' X^T compares indices; X itself, [T, K], is never formed. An index out of bounds
+    is clipped, or belongs to no row where JAX fills: it neither moves nor is moved.
+    """
+
+    @classmethod
+    def of(cls, eqn: JaxprEqn) -> "Take | None":
+        """The site of a gather of whole rows; None for any other gather."""
+        numbers, v, y = (
+            eqn.params["dimension_numbers"],
+            eqn.invars[0].aval,
+            eqn.outvars[0].aval,
+        )
+        whole_rows = (
+            v.ndim == 2
+            and numbers.start_index_map == (0,)
+            and numbers.collapsed_slice_dims == (0,)
+            and numbers.offset_dims == (y.ndim - 1,)
+            and not numbers.operand_batching_dims
+            and eqn.params["slice_sizes"] == (1, v.shape[1])
+        )
+        if not whole_rows:
+            return None
+        positions = math.prod(y.shape[:-1])
+        return cls(eqn, 0, 1, positions, inputs=v.shape[0], outputs=v.shape[1])
+
+    @property
+    def layout(self) -> Any:
+        return "take"
+
+    @property
+    def gram_cost(self) -> int:
+        return self.positions**2
+
+    def matrix(self, v: Array) -> Float[Array, "1 K N"]:
+        return v[None]
+
+    def apply(self, x: Array, matrix: Float[Array, "1 K N"]) -> Array:
+        return self.evaluate(x, matrix[0])
+
+    def left(self, x: Int[Array, "*batch 1"]) -> Int[Array, "1 T"]:
+        """The row that each position reads, -1 for none."""
+        index = x.reshape(1, self.positions)
+        index = index.astype(jnp.promote_types(index.dtype, jnp.int32))
+        inside = jnp.clip(index, 0, self.inputs - 1)
+        if self.eqn.params["mode"] == lax.GatherScatterMode.FILL_OR_DROP:
+            return jnp.where(index == inside, index, -1)
+        return inside
+
+    def inner(
+        self, left2: Int[Array, "1 T2"], left: Int[Array, "1 T"]
+    ) -> Float[Array, "1 T2 T"]:
+        same = left2[:, :, None] == left[:, None, :]
+        read = same & (left >= 0)[:, None, :]
+        dtype = self.y.dtype
+        return read.astype(jnp.promote_types(dtype, jnp.float32))
+
+    def rows(self, y: Array) -> Float[Array, "1 T N"]:
+        return y.reshape(1, self.positions, self.outputs)
+
+    def unrows(self, rows: Float[Array, "1 T N"]) -> Array:
+        return rows.reshape(self.y.shape)
