@@ -7,6 +7,11 @@
 import importlib
 
 from sam_jax.core.gradient import Gradient, loss_gradient, sharpness_aware_gradient
+from sam_jax.core.implicit import (
+    implicit_gradient,
+    implicit_report,
+    per_example_norms,
+)
 from sam_jax.core.objective import Objective
 from sam_jax.transforms import (
     SamState,
@@ -34,11 +39,14 @@ __all__ = [
     "active_between",
     "asam",
     "gsam",
+    "implicit_gradient",
+    "implicit_report",
     "layerwise_sam",
     "loss_gradient",
     "max_sum",
     "norm_layers",
     "only",
+    "per_example_norms",
     "periodic",
     "random_perturbation",
     "sam",
@@ -48,7 +56,17 @@ __all__ = [
     "sum_max",
 ]
 
-_SUBPACKAGES = {"data", "losses", "metrics", "models", "schedules", "training"}
+_SUBPACKAGES = {
+    "data",
+    "flows",
+    "losses",
+    "metrics",
+    "models",
+    "schedules",
+    "theory",
+    "toys",
+    "training",
+}
 
 
 def __getattr__(name: str):

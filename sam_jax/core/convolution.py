@@ -20,6 +20,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 NAME = "conv_fast_on_cpu"
+CACHE = 3 * 2**19  # bytes of the matrix that `weight_gradient` makes at a time
+FEWEST_POSITIONS = 16  # below so many output positions an image, lax is as fast
 IMAGES_LAST = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
 
 
@@ -74,8 +76,8 @@ def weight_gradient(
 ) -> jax.Array:
     """dW[i, j] = sum over images and positions p of x[stride p + (i, j)]^T dy[p].
 
-    A product of matrices for every offset (i, j) of the kernel, over a few images at a
-    time so that they stay in cache.
+    The pixels under all offsets (i, j) stand side by side in a matrix, for so few
+    images at a time that it stays in cache. dy^T times it is the faster order.
 
     Args:
       x: padded before use, [N, H, W, C]. dy: cotangent of the result, [N, h, w, D].
@@ -83,48 +85,44 @@ def weight_gradient(
 
     Returns: [height, width, C, D].
     """
-    count, chunk = len(x), images_at_once(dy)
-    borders = [(0, 0), *padding, (0, 0)]
+    (height, width), channels, features = size, x.shape[-1], dy.shape[-1]
+    offsets = list(itertools.product(range(height), range(width)))
+    borders = [(0, 0, 0), *((*b, 0) for b in padding), (0, 0, 0)]
 
-    def products(total, images):
+    def product(total, images):
         x, dy = images
-        x = lax.pad(x, jnp.zeros((), x.dtype), [(*b, 0) for b in borders])
-        flat = dy.reshape(-1, dy.shape[-1])
-        taps = [
-            tap(x, offset, dy.shape[1:3], strides)
-            for offset in itertools.product(*map(range, size))
-        ]
-        new = jnp.stack(
-            [lax.dot_general(t, flat, (((0,), (0,)), ((), ()))) for t in taps]
-        )
-        return total + new, None
+        x = lax.pad(x, jnp.zeros((), x.dtype), borders)
+        taps = [tap(x, offset, dy.shape[1:3], strides) for offset in offsets]
+        columns = jnp.concatenate(taps, axis=-1).reshape(-1, len(offsets) * channels)
+        rows = dy.reshape(-1, features)
+        return total + lax.dot_general(rows, columns, (((0,), (0,)), ((), ()))), None
 
-    chunks = jax.tree.map(
-        lambda a: a.reshape(count // chunk, chunk, *a.shape[1:]), (x, dy)
+    image = math.prod(dy.shape[1:3]) * len(offsets) * channels * x.dtype.itemsize
+    chunk = largest_divisor(len(x), CACHE // image)
+    chunks = jax.tree.map(lambda a: a.reshape(-1, chunk, *a.shape[1:]), (x, dy))
+    zero = jnp.zeros((features, len(offsets) * channels), dy.dtype)
+    total, _ = lax.scan(product, zero, chunks)
+    return jnp.moveaxis(total.reshape(features, height, width, channels), 0, -1)
+
+
+def tap(
+    x: jax.Array,
+    offset: tuple[int, int],
+    positions: tuple[int, ...],
+    strides: tuple[int, int],
+) -> jax.Array:
+    """The pixels of padded images under one offset of the kernel, [N, h, w, C]."""
+    corner = (0, *offset, 0)
+    span = [(n - 1) * s + 1 for n, s in zip(positions, strides, strict=True)]
+    stop = (len(x), offset[0] + span[0], offset[1] + span[1], x.shape[-1])
+    return lax.slice(x, corner, stop, (1, *strides, 1))
+
+
+def largest_divisor(number: int, limit: int) -> int:
+    """The largest divisor of a number within a limit, at least 1."""
+    return max(
+        k for k in range(1, number + 1) if number % k == 0 and k <= max(1, limit)
     )
-    zero = jnp.zeros((math.prod(size), x.shape[-1], dy.shape[-1]), dy.dtype)
-    total, _ = lax.scan(products, zero, chunks)
-    return total.reshape(*size, *total.shape[1:])
-
-
-def tap(x, offset, positions, strides):
-    """The pixels under one offset of the kernel, [N h w, C]."""
-    stop = [
-        o + (n - 1) * s + 1 for o, n, s in zip(offset, positions, strides, strict=True)
-    ]
-    window = lax.slice(
-        x, (0, *offset, 0), (len(x), *stop, x.shape[-1]), (1, *strides, 1)
-    )
-    return window.reshape(-1, x.shape[-1])
-
-
-def images_at_once(dy: jax.Array) -> int:
-    """Images whose positions together are about POSITIONS: a chunk fits the cache."""
-    wanted = max(1, POSITIONS // math.prod(dy.shape[1:3]))
-    return max(k for k in range(1, len(dy) + 1) if len(dy) % k == 0 and k <= wanted)
-
-
-POSITIONS = 1024
 
 
 def _plain(x: jax.Array, w: jax.Array, **params: Any) -> jax.Array:
@@ -149,9 +147,6 @@ def _weight_transpose(dy, x, w, **params):
     if math.prod(dy.shape[1:3]) < FEWEST_POSITIONS:
         return plain(x, dy)
     return lax.platform_dependent(x, dy, cpu=fast, default=plain)
-
-
-FEWEST_POSITIONS = 64
 
 
 def _batch(args, dims, **params):

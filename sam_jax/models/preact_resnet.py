@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, DTypeLike, Float, Num
 
 from sam_jax import checks
+from sam_jax.core.convolution import conv_general_dilated
 from sam_jax.models import initialization, inputs
 from sam_jax.models.simple import dense
 
@@ -29,6 +30,7 @@ def convolution(
         use_bias=False,
         dtype=dtype,
         kernel_init=initialization.conv_kernel,
+        conv_general_dilated=conv_general_dilated,
         name=name,
     )
 

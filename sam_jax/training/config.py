@@ -112,7 +112,15 @@ def several(kind: type, meaning: str) -> Key:
     return Key(meaning, f"a tuple of {described}", convert)
 
 
-KINDS = ("erm", "sam", "sam_direction", "sam_derivative", "max_sum", "gsam")
+KINDS = (
+    "erm",
+    "sam",
+    "sum_max",
+    "sam_direction",
+    "sam_derivative",
+    "max_sum",
+    "gsam",
+)
 PERTURBATIONS = ("normalized", "unnormalized", "adaptive", "layerwise", "random")
 
 KEYS: dict[str, Key] = {
@@ -156,7 +164,9 @@ KEYS: dict[str, Key] = {
     "sam.kind": choice(KINDS, "which gradient a step follows"),
     "sam.rho": number("[0, inf)", "ascent radius, or step size if unnormalised"),
     "sam.rho_schedule": text("rho over steps, from the learning-rate schedules"),
-    "sam.m": whole(0, "examples that share a perturbation; 0 for the whole batch"),
+    "sam.m": whole(
+        0, "examples that share a perturbation; 0 for the whole batch, or 1 in sum_max"
+    ),
     "sam.chunk": whole(0, "groups of m worked on at once; 0 for all"),
     "sam.perturbation": choice(PERTURBATIONS, "ascent direction and length"),
     "sam.eta": number("[0, inf)", "offset of adaptive scaling |w| + eta"),
@@ -246,7 +256,7 @@ def _convert(name: str, value: Any) -> Any:
 
 def _check_together(c: Mapping[str, Any]) -> None:
     """What one key allows another. Fits to the devices are checked where they are."""
-    group = c["sam.m"] or c["batch_size"]
+    group = c["sam.m"] or (1 if c["sam.kind"] == "sum_max" else c["batch_size"])
     if c["batch_size"] % group:
         raise ConfigError(
             f"Received sam.m={group} for batch_size={c['batch_size']}; "
@@ -256,6 +266,15 @@ def _check_together(c: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"Received sam.m={group} with sam.kind='max_sum', whose one perturbation "
             "comes from a batch of its own; set sam.m=0."
+        )
+    plain = c["sam.perturbation"] in ("normalized", "unnormalized")
+    single = c["sam.ascent_steps"] == 1 and c["sam.ascent_step_size"] == 0
+    if c["sam.kind"] == "sum_max" and not (plain and single):
+        raise ConfigError(
+            f"Received sam.kind='sum_max' with sam.perturbation="
+            f"{c['sam.perturbation']!r}, sam.ascent_steps={c['sam.ascent_steps']}; it "
+            "takes one normalized or unnormalized step. For others use sam.kind='sam' "
+            "with sam.m, which holds a copy of the weights for every group."
         )
     if 0 < c["sam.stop_epoch"] <= c["sam.start_epoch"]:
         raise ConfigError(
@@ -267,6 +286,12 @@ def _check_together(c: Mapping[str, Any]) -> None:
             f"Received schedule.warmup_epochs={c['schedule.warmup_epochs']} for "
             f"epochs={c['epochs']}; the warm-up must be shorter than the run."
         )
+
+
+def group_size(config: Config) -> int:
+    """Examples that share statistics and a perturbation in an ascent step."""
+    whole_batch = 1 if config.sam.kind == "sum_max" else config.batch_size
+    return config.sam.m or whole_batch
 
 
 def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:

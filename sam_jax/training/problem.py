@@ -12,14 +12,14 @@ import numpy as np
 from sam_jax import data, losses, models
 from sam_jax.training import parallel
 from sam_jax.training import step as steps
-from sam_jax.training.config import Config, ConfigError
+from sam_jax.training.config import Config, ConfigError, group_size
 
 
 def check_batches(config: Config, devices: int) -> None:
     """Checks how batches and groups fit to the devices, and BatchNorm to the groups."""
     local = parallel.per_device(config.batch_size, devices, "batch_size")
     parallel.per_device(config.eval.batch_size, devices, "eval.batch_size")
-    m = config.sam.m or config.batch_size
+    m = group_size(config)
     if local % m and m % local:
         raise ConfigError(
             f"Received sam.m={m} for {local} examples on each of {devices} devices; m "

@@ -14,7 +14,7 @@ from sam_jax import schedules
 from sam_jax.training import checkpoint, parallel, problem
 from sam_jax.training import state as states
 from sam_jax.training import step as steps
-from sam_jax.training.config import Config, ConfigError
+from sam_jax.training.config import Config, ConfigError, group_size
 from sam_jax.training.evaluate import Evaluator, FreshStatistics
 
 Step = Callable[..., tuple[states.State, steps.Metrics]]
@@ -67,7 +67,7 @@ def build(config: Config) -> Parts:
     ascent_step = None
     if config.sam.kind != "erm":
         ascent = functools.partial(steps.ascent_gradient, settings=config.sam)
-        ascent_step = make_step(make_module(config.sam.m or size), ascent)
+        ascent_step = make_step(make_module(group_size(config)), ascent)
     return Parts(
         layout=layout,
         examples=layout.replicate(examples),

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from sam_jax import data, metrics, transforms
-from sam_jax.core import ascent, gradient, trees
+from sam_jax.core import ascent, gradient, implicit, trees
 from sam_jax.core.gradient import Gradient
 from sam_jax.core.objective import Objective
 from sam_jax.training.config import Config
@@ -85,6 +85,19 @@ def ascent_gradient(
     settings: Config,
 ) -> Gradient:
     """The gradient of a step with ascent, by config.sam."""
+    mask = transforms.norm_layers(point.params) if settings.only_norm else None
+    if settings.kind == "sum_max":
+        return implicit.gradient(
+            objective,
+            point.params,
+            point.batch,
+            rho=point.rho,
+            m=settings.m or 1,
+            normalize=settings.perturbation == "normalized",
+            chunk=settings.chunk or None,
+            mask=mask,
+            axis_name=axis_name,
+        )
     swaps = {"sam_direction": "direction", "sam_derivative": "derivative"}
     result = gradient.sharpness_aware_gradient(
         objective,
@@ -96,7 +109,7 @@ def ascent_gradient(
         rule=make_rule(settings, point.key),
         ascent_steps=settings.ascent_steps,
         ascent_step_size=settings.ascent_step_size or None,
-        mask=transforms.norm_layers(point.params) if settings.only_norm else None,
+        mask=mask,
         ascent_batch=point.ascent_batch,
         chunk=settings.chunk or None,
         axis_name=axis_name,

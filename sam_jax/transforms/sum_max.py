@@ -4,6 +4,8 @@ import optax
 
 from sam_jax.core import trees
 from sam_jax.core.groups import Count
+from sam_jax.core.implicit import gradient
+from sam_jax.core.objective import Objective
 from sam_jax.transforms.common import (
     ONE,
     Context,
@@ -22,6 +24,7 @@ def sum_max(
     normalize: bool = True,
     ascent_steps: Count = ONE,
     ascent_step_size: trees.Scalar | None = None,
+    implicit: bool = True,
     chunk: Count | None = None,
     axis_name: str | None = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -32,6 +35,9 @@ def sum_max(
       rho, normalize, ascent_steps, ascent_step_size: as in `sam`, for every group.
       m: examples of the global batch that share a perturbation; it does not depend on
         the number of devices. m must divide the batch; 1 is Eq. 2.
+      implicit: given an `objective`, and a single ascent step of the default size, hold
+        no perturbed weights (see `sam_jax.implicit_gradient`): about the price of plain
+        SAM. Otherwise, or with a bare grad_fn, vmap over groups holds a copy for each.
       chunk: groups worked on at once. Less memory, more time; None for all at once.
       axis_name: as in `sam`.
 
@@ -45,6 +51,19 @@ def sum_max(
         check_rho("sum_max", ascent_step_size)
 
     def compute(context: Context):
+        single = ascent_steps == 1 and ascent_step_size is None
+        if implicit and single and isinstance(context.oracle, Objective):
+            return gradient(
+                context.oracle,
+                context.params,
+                context.batch,
+                rho=context.rho,
+                m=m,
+                normalize=normalize,
+                chunk=chunk,
+                mask=context.mask,
+                axis_name=axis_name,
+            )
         return context.evaluate(
             m=m,
             rule=rule(normalize),

@@ -159,6 +159,11 @@ TRANSFORMS = {
         sam_jax.sam(0.4, ascent_steps=3, ascent_step_size=0.2),
     ),
     "m": ({"m": 4, "chunk": 1}, sam_jax.sum_max(0.4, m=4)),
+    "sum_max": ({"kind": "sum_max"}, sam_jax.sum_max(0.4, implicit=False)),
+    "sum_max, m": (
+        {"kind": "sum_max", "m": 3, "chunk": 2, "perturbation": "unnormalized"},
+        sam_jax.sum_max(0.4, m=3, normalize=False, implicit=False),
+    ),
     "direction": ({"kind": "sam_direction"}, sam_jax.sam_direction(0.4)),
     "derivative": ({"kind": "sam_derivative", "m": 6}, sam_jax.sam_derivative(0.4, 6)),
     "adaptive": ({"perturbation": "adaptive", "eta": 0.2}, sam_jax.asam(0.4, 0.2)),

@@ -27,6 +27,7 @@ FACTORIES = {
     "sam, unnormalised": functools.partial(sam_jax.sam, normalize=False),
     "max_sum": sam_jax.max_sum,
     "sum_max": sam_jax.sum_max,
+    "sum_max, vmap": functools.partial(sam_jax.sum_max, implicit=False),
     "sum_max, m=2": functools.partial(sam_jax.sum_max, m=2),
     "sum_max, chunks": functools.partial(sam_jax.sum_max, m=2, chunk=2),
     "sam_direction": sam_jax.sam_direction,

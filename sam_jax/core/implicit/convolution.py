@@ -170,7 +170,7 @@ class Conv(Site):
             z = self._sum_taps(z)
         return self.unrows(z.reshape(self.blocks, self.positions, self.outputs))
 
-    def _sum_taps(self, z: Float[Array, "G B *S taps N"]) -> Float[Array, "G B *S N"]:
+    def _sum_taps(self, z: Float[Array, "G B ..."]) -> Float[Array, "G B ..."]:
         """Adds up the taps of the summed axis, each shifted to its output."""
         assert self.summed is not None
         lead = (slice(None),) * (2 + self.summed)
