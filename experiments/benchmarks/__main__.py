@@ -8,12 +8,14 @@ import pathlib
 
 from absl import app, flags, logging
 
-from experiments.benchmarks import steps, timing
+from experiments.benchmarks import per_example, steps, timing
 from sam_jax import checks, results
 
 SUITES = {
     "sam": steps.sam_against_erm,
     "feed": steps.feed_against_step,
+    "swaps": per_example.swaps,
+    "per_example": per_example.against_sam,
 }
 
 _OUT = flags.DEFINE_string("out", "results/benchmarks", "where the JSON goes")
