@@ -41,7 +41,7 @@ def test_the_common_config_holds_exactly_the_declared_keys():
         ("data.noise.fraction", 1.1, r"must be a number in \[0, 1\]"),
         ("data.validation_fraction", 1.0, r"must be a number in \[0, 1\)"),
         ("schedule.peak", 0.0, r"must be a number in \(0, inf\)"),
-        ("sam.kind", "smart", "one of erm, sam, sam_direction"),
+        ("sam.kind", "smart", "one of erm, sam, sum_max, sam_direction"),
         ("data.augment.mirror", 1, "must be True or False"),
         ("model.name", 3, "must be a string"),
         ("data.classes", ("a", 1), "must be a tuple of strings"),
