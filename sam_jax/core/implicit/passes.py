@@ -124,7 +124,7 @@ def clean_pass(network: Network, params: Tree, group: Tree) -> Clean:
         (outputs, aux), saved = network.run(moved, group, at_site)
         return outputs, (aux, saved)
 
-    shifts = _zero_shifts(network.plan)
+    shifts = _zero_shifts(network.plan, params)
     outputs, pull, (aux, saved) = jax.vjp(forward, shifts, has_aux=True)
     loss = jax.value_and_grad(network.mean_loss, has_aux=True)
     (_, losses), cotangent = loss(outputs, group)
@@ -177,15 +177,21 @@ def perturbed_pass(
     return outputs, sum((*tilts.values(), *pulls), start=penalty)
 
 
-def _zero_shifts(plan: Plan) -> tuple[dict, dict]:
+def _zero_shifts(plan: Plan, params: Tree) -> tuple[dict, dict]:
     """What pass 1 is differentiated by: copies of leaves, and probes at outputs."""
-
-    def zeros(like):
-        return jnp.zeros(like.shape, like.dtype)
-
-    copies = {i: zeros(plan.leaves[i]) for i in plan.indices("materialised")}
-    probes = {use.key: zeros(use.site.y) for leaf in plan.leaves for use in leaf.uses}
+    weights = jax.tree.leaves(params)
+    copies = {i: jnp.zeros_like(weights[i]) for i in plan.indices("materialised")}
+    probes = {use.key: _zeros(use.site.y) for leaf in plan.leaves for use in leaf.uses}
     return copies, probes
+
+
+def _zeros(like: Any) -> jax.Array:
+    """Zeros, each device's own under `jax.shard_map` if `like` is: the gradient with
+    respect to shared ones would be summed over devices.
+    """
+    zeros = jnp.zeros(like.shape, like.dtype)
+    varying = tuple(like.manual_axis_type.varying)
+    return jax.lax.pcast(zeros, varying, to="varying") if varying else zeros
 
 
 def _factored(plan: Plan, copies: dict, signals: dict, saved: dict) -> GroupGradient:
