@@ -13,6 +13,7 @@ CERTAIN = {
     "fig6": ["CE: ", "GCE: "],
     "fig8": ["label-preserving"],
     "facts": ["I: ", "II: ", "III: "],
+    "implicit_bias": ["distance of flow", "order in rho", "least ratio"],
     "convergence": ["mean w", "x^2 + 3 sin^2 x", "1 - cos"],
 }
 

@@ -121,14 +121,13 @@ def test_label_noise_has_its_mean_and_deviation():
 
 
 def test_small_steps_follow_the_flow():
-    flow = flows.solve(
-        SMALL.x, SMALL.y, alpha=0.3, rho=0.1, kind="sum_max", stiff=False
-    )
+    x, y, _ = sparse_regression.sample(0, n=3, d=5, nonzeros=2)
+    flow = flows.solve(x, y, alpha=0.3, rho=0.1, kind="sum_max", stiff=False)
     errors = []
     for gamma in (0.02, 0.01):
         found = flows.iterate(
-            SMALL.x,
-            SMALL.y,
+            x,
+            y,
             Method("sum_max"),
             times=np.asarray([int(400 / gamma)]),
             alpha=0.3,

@@ -1,0 +1,81 @@
+"""Generalisation against m on a diagonal linear network, from SumMax to MaxSum.
+
+Each group of m examples shares a perturbation. The flow ends at the minimiser of the
+potential whose scale alpha_effective shrinks less the larger m is: the smaller m, the
+sparser the predictor. (Not a figure of the paper, which has m = 1 and m = n.)
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from experiments.frame import Arrays, Claim
+from sam_jax import flows, plotting
+from sam_jax.toys import sparse_regression
+
+SOURCE = "Section 3.1, m between 1 and n"
+X64 = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """rhos: ascent steps. n: examples; m goes through its divisors."""
+
+    seeds: int = 20
+    n: int = 20
+    alpha: float = 0.1
+    rhos: tuple[float, ...] = (0.01, 0.02, 0.04)
+
+
+SCALES = {
+    "smoke": Settings(seeds=2, n=3, rhos=(0.02,)),
+    "cpu": Settings(),
+    "paper": Settings(seeds=100),
+}
+
+
+def run(settings: Settings) -> tuple[Arrays, list[Claim]]:
+    """Test losses of the flows' ends, [rhos, seeds, m], and of ERM, [seeds]."""
+    s = settings
+    data = sparse_regression.sample(range(s.seeds), n=s.n)
+    rhos = np.asarray(s.rhos)
+    sizes = np.asarray([m for m in range(1, s.n + 1) if s.n % m == 0])
+
+    def test_loss(kind: str, **options) -> np.ndarray:
+        end = flows.solve(data.x, data.y, alpha=s.alpha, kind=kind, **options).beta
+        return np.asarray(sparse_regression.test_loss(end, data.beta, 1 / 4))
+
+    errors = [test_loss("sum_max", m=int(m), rho=rhos[:, None]) for m in sizes]
+    arrays = {
+        "m": sizes,
+        "rhos": rhos,
+        "erm": test_loss("erm"),
+        "test": np.stack(errors, -1),
+    }
+    return arrays, list(_claims(arrays))
+
+
+def _claims(arrays: Arrays) -> Iterator[Claim]:
+    for rho, test in zip(arrays["rhos"], arrays["test"], strict=True):
+        text = f"rho = {rho:g}: test loss of m = 1 below that of m = n"
+        yield Claim.share(text, "Sec. 3.1", test[:, 0] < test[:, -1])
+        text = f"rho = {rho:g}: geometric mean of the test loss rises with m"
+        mean = np.log(test).mean(0)
+        rising = bool(np.all(np.diff(mean) > 0))
+        yield Claim(text, "Sec. 3.1", 1.0, float(rising), "at every step of m", rising)
+
+
+def plot(arrays: Arrays) -> plotting.Figure:
+    """Test loss of the flow's end over m, one line a rho, and ERM's."""
+    figure, (axes,) = plotting.panels(width=4.6, height=3.4)
+    for rho, test in zip(arrays["rhos"], arrays["test"], strict=True):
+        plotting.band(
+            axes, arrays["m"], test, geometric=True, label=rf"$\rho$ = {rho:g}"
+        )
+    erm = np.exp(np.log(arrays["erm"]).mean())
+    axes.axhline(erm, color="gray", linestyle=":", label="ERM")
+    axes.set(xscale="log", yscale="log", xlabel="m", ylabel="test loss")
+    axes.set_xticks(arrays["m"], [str(m) for m in arrays["m"]])
+    axes.legend(frameon=False)
+    return figure
