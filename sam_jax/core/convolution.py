@@ -1,10 +1,12 @@
-"""Convolution whose weight gradient is fast on CPU.
+"""Convolution that is fast on CPU where XLA's is slow.
 
 XLA's CPU backend computes the weight gradient of a convolution as a convolution with a
 kernel as large as the image, which at 32x32 pixels takes several times what the same
-products take as matrix multiplications. This is `lax.conv_general_dilated` with another
-transpose rule in its second argument, and nothing else: bilinear, so that forward mode
-and Hessian products work, and on other backends compiled to what lax gives.
+products take as matrix multiplications; and images smaller than the kernel, as the last
+stages of a network have them, take up to ten times as long as such a product. This is
+`lax.conv_general_dilated` with other rules for these two cases, and nothing else:
+bilinear, so that forward mode and Hessian products work, and on other backends compiled
+to what lax gives.
 """
 
 import functools
@@ -15,6 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -37,9 +40,9 @@ def conv_general_dilated(
     precision: Any = None,
     **others: Any,
 ) -> jax.Array:
-    """`lax.conv_general_dilated`, with the fast weight gradient where there is one.
+    """`lax.conv_general_dilated`, with the fast rules where there are some.
 
-    There is one for ungrouped, undilated 2-d convolutions of [N, H, W, C] images with
+    There are for ungrouped, undilated 2-d convolutions of [N, H, W, C] images with
     [height, width, in, out] kernels; give this function to flax's
     `nn.Conv(conv_general_dilated=...)`.
     """
@@ -125,26 +128,99 @@ def largest_divisor(number: int, limit: int) -> int:
     )
 
 
+def as_matrix_product(
+    x: jax.Array, w: jax.Array, strides: tuple[int, int], padding: Any
+) -> jax.Array:
+    """The convolution of images that have no more pixels than the kernel has offsets.
+
+    Then all pixels of an image times one matrix are its outputs,
+
+        y[p] = sum over pixels q of  x[q] w[q + low - stride p],
+
+    where w[o] is zero for an offset o outside the kernel.
+
+    Args:
+      x: [N, H, W, C]. w: [height, width, C, D]. strides, padding: of the convolution.
+
+    Returns: [N, h, w, D].
+    """
+    size, taps = x.shape[1:3], w.shape[:2]
+    out = [
+        (n + low + high - t) // s + 1
+        for n, t, s, (low, high) in zip(size, taps, strides, padding, strict=True)
+    ]
+    nothing = jnp.zeros(w.shape[2:], w.dtype)
+
+    def block(q: tuple[int, ...], p: tuple[int, ...]) -> jax.Array:
+        offset = [
+            a + low - s * b
+            for a, b, s, (low, _) in zip(q, p, strides, padding, strict=True)
+        ]
+        inside = all(0 <= o < t for o, t in zip(offset, taps, strict=True))
+        return w[offset[0], offset[1]] if inside else nothing
+
+    outputs = list(np.ndindex(*out))
+    rows = [
+        jnp.concatenate([block(q, p) for p in outputs], 1) for q in np.ndindex(*size)
+    ]
+    y = x.reshape(len(x), -1) @ jnp.concatenate(rows)
+    return y.reshape(len(x), *out, -1)
+
+
 def _plain(x: jax.Array, w: jax.Array, **params: Any) -> jax.Array:
     return lax.conv_general_dilated_p.bind(x, w, **params)
 
 
+def _product(x: jax.Array, w: jax.Array, **params: Any) -> jax.Array:
+    return as_matrix_product(x, w, params["window_strides"], params["padding"])
+
+
+def _is_small(x: Any, w: Any) -> bool:
+    return math.prod(x.shape[1:3]) <= math.prod(w.shape[:2]) > 1
+
+
+def _value(x: jax.Array, w: jax.Array, **params: Any) -> jax.Array:
+    plain: Callable = functools.partial(_plain, **params)
+    if not _is_small(x, w):
+        return plain(x, w)
+    product = functools.partial(_product, **params)
+    return lax.platform_dependent(x, w, cpu=product, default=plain)
+
+
+def _transposed(convolve: Callable, position: int, like: Any, **params: Any) -> Any:
+    """(the other input, dy) -> cotangent of the input at a position."""
+    aval = jax.ShapeDtypeStruct(like.shape, like.dtype)
+
+    def transpose(other, dy):
+        def linear(value):
+            inputs = (value, other) if position == 0 else (other, value)
+            return convolve(*inputs, **params)
+
+        return jax.linear_transpose(linear, aval)(dy)[0]
+
+    return transpose
+
+
 def _image_transpose(dy, x, w, **params):
-    aval = jax.ShapeDtypeStruct(x.aval.shape, x.aval.dtype)
-    return jax.linear_transpose(lambda x: _plain(x, w, **params), aval)(dy)[0]
+    plain = _transposed(_plain, 0, x.aval, **params)
+    if not _is_small(x.aval, w):
+        return plain(w, dy)
+    product = _transposed(_product, 0, x.aval, **params)
+    return lax.platform_dependent(w, dy, cpu=product, default=plain)
 
 
 def _weight_transpose(dy, x, w, **params):
-    aval = jax.ShapeDtypeStruct(w.aval.shape, w.aval.dtype)
+    plain = _transposed(_plain, 1, w.aval, **params)
 
-    def plain(x, dy):
-        return jax.linear_transpose(lambda w: _plain(x, w, **params), aval)(dy)[0]
-
-    def fast(x, dy):
+    def columns(x, dy):
         strides, padding = params["window_strides"], params["padding"]
-        return weight_gradient(x, dy, aval.shape[:2], strides, padding)
+        return weight_gradient(x, dy, w.aval.shape[:2], strides, padding)
 
-    if math.prod(dy.shape[1:3]) < FEWEST_POSITIONS:
+    if _is_small(x, w.aval):
+        fast = _transposed(_product, 1, w.aval, **params)
+    elif math.prod(dy.shape[1:3]) >= FEWEST_POSITIONS:
+        fast = columns
+    else:
         return plain(x, dy)
     return lax.platform_dependent(x, dy, cpu=fast, default=plain)
 
@@ -165,8 +241,8 @@ def _abstract(x, w, **params):
 
 
 convolution_p = Primitive(NAME)
-convolution_p.def_impl(lambda x, w, **params: _plain(x, w, **params))
+convolution_p.def_impl(lambda x, w, **params: _value(x, w, **params))
 convolution_p.def_abstract_eval(_abstract)
 ad.defbilinear(convolution_p, _image_transpose, _weight_transpose)
 batching.primitive_batchers[convolution_p] = _batch
-mlir.register_lowering(convolution_p, mlir.lower_fun(_plain, multiple_results=False))
+mlir.register_lowering(convolution_p, mlir.lower_fun(_value, multiple_results=False))

@@ -12,6 +12,7 @@ import flax.linen as nn
 from jaxtyping import Array, ArrayLike, DTypeLike, Float, Num
 
 from sam_jax import checks
+from sam_jax.core.convolution import conv_general_dilated
 from sam_jax.models import initialization, inputs
 
 ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "gelu": nn.gelu}
@@ -122,6 +123,7 @@ class ConvNet(nn.Module):
             padding=1,  # explicit: "SAME" pads a stride of 2 on one side only
             dtype=self.dtype,
             kernel_init=initialization.conv_kernel,
+            conv_general_dilated=conv_general_dilated,
         )
         for i, width in enumerate(self.widths, start=1):
             stride = 1 if i == 1 else 2

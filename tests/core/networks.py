@@ -114,7 +114,7 @@ PROBLEMS = {
     "conv_net": lambda: library("conv_net", (8, 8, 1), widths=(3, 4), hidden=6),
     "resnet": lambda: linen_problem(
         models.PreActResNet(CLASSES, stage_sizes=(1, 1), width=4, norm="group"),
-        inputs((8, 8, 2)),
+        inputs((4, 4, 2)),
     ),
     "convolutions": lambda: linen_problem(Convolutions(), inputs((9, 8, 2))),
     "encoder": lambda: linen_problem(Encoder(False), inputs((LENGTH,), True)),

@@ -17,6 +17,10 @@ CASES = {
     "5x5, SAME": ((4, 12, 16, 2), 5, (1, 1), "SAME"),
     "uneven strides and paddings": ((2, 30, 16, 2), 3, (3, 1), ((0, 2), (1, 0))),
     "few positions": ((4, 4, 4, 3), 3, (1, 1), "SAME"),
+    "2x2 pixels": ((4, 2, 2, 3), 3, (1, 1), "SAME"),
+    "2x2 pixels, stride 2": ((4, 2, 2, 3), 3, (2, 2), ((1, 1), (1, 1))),
+    "one pixel": ((4, 1, 1, 3), 3, (1, 1), "SAME"),
+    "3x2 pixels, uneven": ((4, 3, 2, 3), 3, (2, 1), ((0, 2), (1, 3))),
 }
 every = pytest.mark.parametrize("case", CASES)
 
@@ -76,9 +80,10 @@ TRANSFORMED = {
 }
 
 
+@pytest.mark.parametrize("case", ["3x3, stride 2, odd height", "2x2 pixels"])
 @pytest.mark.parametrize("name", TRANSFORMED)
-def test_transformations(name):
-    ours, theirs, x, w = problem("3x3, stride 2, odd height")
+def test_transformations(name, case):
+    ours, theirs, x, w = problem(case)
     transform = TRANSFORMED[name]
     received = jax.jit(transform(ours))(x, w)
     assert_close(received, jax.jit(transform(theirs))(x, w), 1e-12)
@@ -98,6 +103,13 @@ def test_on_cpu_the_weight_gradient_is_made_of_matrix_products():
         text = jax.jit(jax.grad(function)).lower(w).compile().as_text()
         assert text.count("convolution(") + text.count("$Conv") <= 1  # the forward one
         assert text.count(" dot(") >= 1
+
+
+def test_on_cpu_small_images_meet_a_matrix():
+    ours, _, x, w = problem("2x2 pixels, stride 2")
+    text = jax.jit(jax.grad(ours, (0, 1))).lower(x, w).compile().as_text()
+    assert "convolution(" not in text
+    assert "$Conv" not in text
 
 
 @pytest.mark.parametrize(

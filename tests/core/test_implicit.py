@@ -18,6 +18,12 @@ from tests.core import networks
 from tests.core.networks import PROBLEMS, Problem
 
 every = pytest.mark.parametrize("name", PROBLEMS)
+# Every program here runs once: compiling is what takes the time.
+CHEAP = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+}
+jit = functools.partial(jax.jit, compiler_options=CHEAP)
 
 
 @functools.cache
@@ -40,7 +46,7 @@ def both(p: Problem, *, normalize=True, **kwargs):
     ours = functools.partial(
         implicit.gradient, p.objective, rho=0.3, normalize=normalize, **kwargs
     )
-    return jax.jit(ours)(p.params, p.batch), jax.jit(oracle)(p.params, p.batch)
+    return jit(ours)(p.params, p.batch), jit(oracle)(p.params, p.batch)
 
 
 def distance(a, b):
@@ -59,22 +65,33 @@ def assert_agrees(received, expected, tolerance=1e-12):
 
 
 @every
-@pytest.mark.parametrize("penalised", [False, True])
-def test_single_examples(name, penalised):
-    assert_agrees(*both(problem(name, penalised), m=1))
+def test_single_examples_with_an_l2_term(name):
+    assert_agrees(*both(problem(name, True), m=1))
 
 
-@every
-def test_groups_of_four_with_swaps_and_chunks(name):
-    kinds = {"conv_net": "derivative", "encoder": "direction", "mlp": "derivative"}
-    kind = kinds.get(name, "full")
-    assert_agrees(*both(problem(name, True), m=2, kind=kind, chunk=2))
+@pytest.mark.parametrize(
+    ("name", "kind", "chunk"),
+    [
+        ("mlp", "derivative", 2),
+        ("conv_net", "derivative", None),
+        ("convolutions", "full", None),
+        ("encoder, tied", "direction", None),
+        ("weight first", "full", 2),
+    ],
+)
+def test_groups_of_two_without_a_penalty(name, kind, chunk):
+    assert_agrees(*both(problem(name), m=2, kind=kind, chunk=chunk))
+
+
+def test_chunks_of_convolutions():
+    p = problem("conv_net")
+    received, expected = (both(p, m=1, chunk=chunk)[0] for chunk in (4, None))
+    assert_agrees(received, expected, 1e-14)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("normalize", [True, False])
-@pytest.mark.parametrize("m", [1, 4])
-def test_every_kind(kind, normalize, m):
+@pytest.mark.parametrize(("m", "normalize"), [(1, True), (4, False)])
+def test_every_kind(kind, m, normalize):
     p = problem("mlp", True)
     assert_agrees(*both(p, m=m, kind=kind, normalize=normalize))
 
@@ -85,7 +102,7 @@ def test_one_group_is_plain_sam():
     jax.tree.map(np.testing.assert_array_equal, received, expected)
 
 
-@pytest.mark.parametrize("name", ["mlp", "conv_net", "encoder"])
+@pytest.mark.parametrize("name", ["mlp", "conv_net"])
 def test_a_mask_limits_the_perturbation_and_its_norm(name):
     p = problem(name, True)
     leaves, structure = jax.tree.flatten(p.params)
@@ -95,13 +112,21 @@ def test_a_mask_limits_the_perturbation_and_its_norm(name):
     assert distance(received.gradient, both(p, m=1)[0].gradient) > 1e-3
 
 
-@pytest.mark.parametrize("name", ["mlp", "conv_net", "resnet", "encoder"])
 @pytest.mark.parametrize(
-    ("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.05)]
+    ("name", "dtype", "tolerance"),
+    [
+        ("mlp", "float32", 1e-4),
+        ("resnet", "float32", 1e-4),
+        ("encoder", "float32", 1e-4),
+        ("mlp", "bfloat16", 2e-2),
+        ("conv_net", "bfloat16", 2e-2),
+        pytest.param("resnet", "bfloat16", 2e-2, marks=pytest.mark.heavy),
+        pytest.param("encoder", "bfloat16", 2e-2, marks=pytest.mark.heavy),
+    ],
 )
 def test_lower_precision_stays_near_float64(name, dtype, tolerance):
-    """bfloat16 arithmetic itself is this far from float64: bounded by the oracle's own
-    distance, twice."""
+    """Where bfloat16 arithmetic itself is further away from float64, within twice the
+    oracle's own distance."""
     p = problem(name)
 
     def cast(tree, old, new):
@@ -122,10 +147,10 @@ def test_lower_precision_stays_near_float64(name, dtype, tolerance):
     assert distance(received.gradient, expected.gradient) < limit
 
 
-@every
+@pytest.mark.parametrize("name", ["mlp", "convolutions", "encoder, tied"])
 def test_norms_of_single_examples(name):
     p = problem(name, True)
-    received = jax.jit(functools.partial(sam_jax.per_example_norms, p.objective))(
+    received = jit(functools.partial(sam_jax.per_example_norms, p.objective))(
         p.params, p.batch
     )
 
@@ -133,7 +158,7 @@ def test_norms_of_single_examples(name):
         group = jax.tree.map(lambda x: x[None], example)
         return trees.norm(jax.grad(p.objective.value)(p.params, group))
 
-    np.testing.assert_allclose(received, jax.vmap(one)(p.batch), rtol=1e-10)
+    np.testing.assert_allclose(received, jit(jax.vmap(one))(p.batch), rtol=1e-10)
 
 
 def scanned(p, b):
@@ -275,7 +300,7 @@ def test_bad_groups_and_leaves_are_refused():
 
 
 def test_batch_norm_over_single_examples_is_refused():
-    module = sam_jax.models.create("preact_resnet18", num_classes=3, width=4)
+    module = sam_jax.models.PreActResNet(3, stage_sizes=(1,), width=4)
     x = networks.inputs((8, 8, 1))
     variables = sam_jax.models.initialize(module, jax.random.key(0), (8, 8, 1))
 
@@ -354,7 +379,7 @@ LAYERS = st.lists(
 )
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=6, deadline=None, derandomize=True)
 @given(layers=LAYERS, kind=st.sampled_from(KINDS), m=st.sampled_from([1, 2]))
 def test_random_networks(layers, kind, m):
     """Convolutions of drawn size, stride and width, then a dense layer."""

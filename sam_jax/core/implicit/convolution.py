@@ -30,6 +30,7 @@ from jax import lax
 from jax.extend.core import JaxprEqn
 from jaxtyping import Array, Float
 
+from sam_jax.core import convolution
 from sam_jax.core.implicit.sites import Site, exact_product
 
 
@@ -136,9 +137,14 @@ class Conv(Site):
     def evaluate(self, x: Array, v: Array) -> Array:
         # XLA lets kernel and image change places where the kernel is the larger one,
         # and its CPU convolution then takes 5 to 10 times as long as a matrix product.
-        if math.prod(a.taps for a in self.axes) > math.prod(a.size for a in self.axes):
+        taps = math.prod(a.taps for a in self.axes)
+        if taps > math.prod(a.size for a in self.axes) and not self._is_ours:
             return self.apply(x, self.matrix(v))
         return super().evaluate(x, v)
+
+    @property
+    def _is_ours(self) -> bool:
+        return self.eqn.primitive.name == convolution.NAME
 
     def matrix(self, v: Array) -> Float[Array, "G K N"]:
         outputs, channels, *taps = self._numbers.rhs_spec

@@ -226,35 +226,42 @@ def _move(params: Tree, shifts: dict[int, jax.Array]) -> Tree:
 
 
 def _apply(site: Site, x: jax.Array, v: jax.Array, shift: jax.Array) -> jax.Array:
-    """y with M + shift for M. The patches are recomputed for the backward pass."""
+    """y with M + shift for M. Patches are made anew for the backward pass."""
 
-    def apply(x, v, shift):
+    def value(x, v, shift):
         return site.apply(x, trees.add(site.matrix(v), shift))
 
-    return jax.checkpoint(apply)(x, v, shift)
+    return jax.checkpoint(_constant_perturbation(site, value))(x, v, shift)
 
 
 def _scaled(site: Site, x: jax.Array, v: jax.Array, scale: jax.Array) -> jax.Array:
-    """scale * y, where the derivative by V is that of y alone.
+    """scale * y: what exceeds y is due to a perturbation (scale - 1) V."""
 
-    The rest of scale * V is a perturbation. Autodiff of scale * y would be wrong, of
-    y + (scale - 1) * x V_0 right but with one more product.
-    """
-
-    @jax.custom_jvp
-    def apply(x, v, scale):
+    def value(x, v, scale):
         return (scale * site.evaluate(x, v)).astype(site.y.dtype)
 
-    @apply.defjvp
+    return _constant_perturbation(site, value)(x, v, scale)
+
+
+def _constant_perturbation(site: Site, value: Callable) -> Callable:
+    """value(x, v, p), the site at v perturbed by some p, with p held constant.
+
+    Its derivative by v is that of the unperturbed site, x dv, which is all one product
+    over the groups: autodiff of x' (V + shift) would make a matrix a group and add them
+    up. By x it is that of `value`, which is linear in x.
+    """
+    function = jax.custom_jvp(value)
+
+    @function.defjvp
     def tangent(primals, tangents):
-        x, v, scale = primals
+        x, v, perturbation = primals
         dx, dv, _ = tangents
         dy = site.evaluate(x, dv)
         if trees.is_floating(x):
-            dy += site.evaluate((scale * dx).astype(dx.dtype), v)
-        return apply(x, v, scale), dy
+            dy += value(dx, v, perturbation)
+        return function(x, v, perturbation), dy
 
-    return apply(x, v, scale)
+    return function
 
 
 def _lefts(leaf: Leaf, inputs: dict[Key, jax.Array]) -> jax.Array:
