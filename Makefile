@@ -6,7 +6,7 @@ OUT ?= results
 CACHE_HOME ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)
 export JAX_COMPILATION_CACHE_DIR ?= $(CACHE_HOME)/sam_jax/xla
 
-.PHONY: venv train test test-heavy bench notebooks lint format data clean
+.PHONY: venv train test test-heavy bench bench-peers notebooks lint format data clean
 
 venv: .venv/.done
 
@@ -26,8 +26,18 @@ test: venv  ## all quick tests
 test-heavy: venv  ## the slow tests and those on prepared data sets
 	$(BIN)/python -m pytest -m heavy
 
-bench: venv  ## step times and memory, by ratio
-	$(BIN)/python -m experiments.benchmarks --out=$(OUT)/benchmarks
+bench: venv  ## times and memory, by ratio; ONLY=startup,per_example picks suites
+	$(BIN)/python -m experiments.benchmarks --out=$(OUT)/benchmarks $(if $(ONLY),--only=$(ONLY))
+
+# PyTorch never enters .venv either.
+bench-peers: venv .venv-peers/.done  ## our SAM step against PyTorch's
+	$(BIN)/python -m experiments.benchmarks --out=$(OUT)/benchmarks --only=peers
+
+.venv-peers/.done: pyproject.toml
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["peers"], sep="\n")' > .venv-peers/requirements.txt
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r .venv-peers/requirements.txt
+	touch $@
 
 notebooks: venv  ## runs the notebooks and writes their .ipynb
 	$(BIN)/jupytext --to ipynb --execute notebooks/*.py
@@ -52,4 +62,4 @@ data: venv .venv-prepare/.done  ## make data NAME=cifar10
 	touch $@
 
 clean:
-	rm -rf .venv .venv-prepare .ruff_cache .mypy_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-prepare .venv-peers .ruff_cache .mypy_cache .pytest_cache .hypothesis

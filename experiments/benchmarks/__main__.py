@@ -1,63 +1,79 @@
-"""`python -m experiments.benchmarks [--only=NAMES] [--out=DIR]`: one table of ratios.
+"""`python -m experiments.benchmarks [--only=SUITES] [--out=DIR]`: one table of ratios.
 
-Also `make bench`. Every ratio is of medians of calls that alternate in this process;
-DIR/benchmarks.json keeps them with the machine they were measured on.
+Also `make bench`. Every ratio is of medians of calls that alternate. DIR/SUITE.json
+keeps a suite's rows with the machine they were measured on; `growth` leaves its curves
+in DIR/growth.npz and their picture in DIR/growth.png. `peers` needs PyTorch in a
+virtual environment of its own and runs only when named: `make bench-peers`.
 """
 
 import pathlib
 
+import jax
+import numpy as np
 from absl import app, flags, logging
 
-from experiments.benchmarks import per_example, steps, timing
-from sam_jax import checks, results
+from experiments.benchmarks import (
+    flows,
+    growth,
+    peers,
+    per_example,
+    rows,
+    startup,
+    steps,
+    timing,
+)
+from sam_jax import checks, plotting, results
 
 SUITES = {
+    "startup": startup.first_step,
     "sam": steps.sam_against_erm,
     "feed": steps.feed_against_step,
     "swaps": per_example.swaps,
     "per_example": per_example.against_sam,
+    "flows": flows.against_loops,
+    "growth": growth.measure,
+    "peers": peers.against_pytorch,
 }
+BY_DEFAULT = [name for name in SUITES if name != "peers"]
 
-_OUT = flags.DEFINE_string("out", "results/benchmarks", "where the JSON goes")
-_ONLY = flags.DEFINE_list("only", [], f"suites to run, of {', '.join(SUITES)}")
+_OUT = flags.DEFINE_string("out", "results/benchmarks", "where the results go")
+_ONLY = flags.DEFINE_list(
+    "only", BY_DEFAULT, f"suites to run, of {', '.join(SUITES)}; all but peers"
+)
 
 
 def main(argv: list[str]) -> None:
     if argv[1:]:
         raise app.UsageError(f"Unknown arguments {argv[1:]}.")
     logging.set_verbosity(logging.WARNING)
+    # times to compile are measured, too
+    jax.config.update("jax_enable_compilation_cache", False)
     try:
-        suites = [checks.choose("suite", name, SUITES) for name in _ONLY.value]
+        suites = {n: checks.choose("suite", n, SUITES) for n in _ONLY.value}
     except ValueError as error:
         raise app.UsageError(str(error)) from None
     machine = timing.machine()
     print(", ".join(f"{k}: {v}" for k, v in machine.items()))
-    rows = []
-    for suite in suites or SUITES.values():
-        rows += suite()
-        print(f"{rows[-1]['figure']}: {rows[-1]['ratio']:.3f}", flush=True)
-    print("\n" + table(rows))
     out = pathlib.Path(_OUT.value)
     out.mkdir(parents=True, exist_ok=True)
-    results.write_json(out / "benchmarks.json", {"machine": machine, "rows": rows})
+    for name, suite in suites.items():
+        print(f"\n{name}: {(suite.__doc__ or '').splitlines()[0]}", flush=True)
+        measured = suite()
+        if name == "growth":
+            draw(out, measured)
+        else:
+            results.write_json(
+                out / f"{name}.json", {"machine": machine, "rows": measured}
+            )
+            print(rows.table(measured), flush=True)
 
 
-def table(rows: list[steps.Row]) -> str:
-    """Ratio of medians (of minima), the goal, and the seconds behind it."""
-    return results.table(
-        ["figure", "ratio", "of minima", "goal", "ms", "baseline ms"],
-        [
-            [
-                row["figure"],
-                f"{row['ratio']:.3f}",
-                f"{row['ratio_of_minima']:.3f}",
-                "-" if row["goal"] is None else f"<= {row['goal']:g}",
-                f"{1e3 * row['seconds']:.2f}",
-                f"{1e3 * row['baseline_seconds']:.2f}",
-            ]
-            for row in rows
-        ],
-    )
+def draw(out: pathlib.Path, arrays: growth.Arrays) -> None:
+    """Saves the curves, and draws what was saved."""
+    results.write_arrays(out / "growth.npz", arrays)
+    with np.load(out / "growth.npz") as saved:
+        plotting.save(growth.plot(dict(saved)), out / "growth.png")
+    print(f"curves: {out / 'growth.png'}")
 
 
 if __name__ == "__main__":

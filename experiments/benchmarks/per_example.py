@@ -1,18 +1,25 @@
-"""What per-example perturbations cost, against plain SAM on the same batch."""
+"""What per-example perturbations cost, against plain SAM on the same batch.
+
+The ways to a gradient of groups of m, each compiled as a whole:
+
+    implicit    no perturbed weights (core.implicit)
+    vmap        all groups at once, each with a copy of the weights
+    chunked     vmap over a quarter of the groups at a time
+    one by one  one group at a time
+"""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from experiments.benchmarks import networks, timing
-from sam_jax.core import implicit
-from sam_jax.core.gradient import sharpness_aware_gradient
+from experiments.benchmarks import networks, rows, timing
+from sam_jax.core import groups, implicit
+from sam_jax.core.gradient import loss_gradient, sharpness_aware_gradient
 
-Row = dict[str, Any]
-# network, batch, m, most seconds over those of plain SAM; None where there is no goal
+# network, batch, m, most time over that of plain SAM; None where there is no goal
 CASES = (
     ("MLP 784-1024-1024-10", 32, 1, None),
     ("MLP 784-1024-1024-10", 128, 1, 0.60),
@@ -24,102 +31,128 @@ CASES = (
     ("encoder d128, 64 tokens", 16, 1, None),
 )
 MEMORY_GOAL, SWAP_GOAL = 3.0, 1.05
+RHO = 0.1
+MOST_COPIES = 2 * 2**30  # bytes of perturbed weights that vmap may hold here
+
+Gradient = Callable[[Any, Any], Any]
 
 
-def against_sam() -> list[Row]:
-    """Implicit, and vmap where its copies fit, over plain SAM: seconds and memory."""
-    rows = []
-    for name, n, m, goal in CASES:
-        problem = networks.make(name, n)
-        sam, ours = methods(problem, m)["SAM"], methods(problem, m)["implicit"]
-        calls = {"SAM": compiled(sam, problem), "implicit": compiled(ours, problem)}
-        heavy = "32x32" in name
-        if not heavy and n <= 128:
-            calls["vmap"] = compiled(methods(problem, m)["vmap"], problem)
-        rows += compare(f"{name}, batch {n}, m={m}", calls, problem, goal, heavy)
-    return rows
+def against_sam() -> list[rows.Row]:
+    """Every way over plain SAM: time, temporary memory, time to compile."""
+    return [row for case in CASES for row in _one_case(*case)]
 
 
-def swaps() -> list[Row]:
+def swaps() -> list[rows.Row]:
     """Direction and derivative of the whole batch over plain SAM."""
     problem = networks.make("ResNet-18 w16 8x8", 128)
-    calls = {"SAM": compiled(methods(problem, 1)["SAM"], problem)}
-    for kind in ("direction", "derivative"):
-        calls[kind] = compiled(plain(problem, kind=kind), problem)
-    timings = time(calls, problem, rounds=10)
+    kinds = ("direction", "derivative")
+    functions = {"SAM": sam(problem), **{k: sam(problem, kind=k) for k in kinds}}
+    timings = timing.alternate(bound(functions, problem), rounds=20)
     return [
-        {
-            "figure": f"{kind} / SAM, ResNet-18 w16 8x8, batch 128",
-            **ratios(timings, kind),
-            "goal": SWAP_GOAL,
-        }
-        for kind in ("direction", "derivative")
+        rows.compare(
+            f"{kind} / SAM, ResNet-18 w16 8x8, batch 128",
+            timings,
+            kind,
+            "SAM",
+            goal=SWAP_GOAL,
+        )
+        for kind in kinds
     ]
 
 
-def methods(problem: networks.Problem, m: int) -> dict[str, Callable]:
-    """Gradient functions of (params, batch)."""
-    ours = functools.partial(implicit.gradient, problem.objective, m=m)
-    return {
-        "SAM": plain(problem),
-        "implicit": lambda p, b: ours(p, b, rho=jnp.float32(0.1)).gradient,
-        "vmap": plain(problem, m=m),
+def _one_case(name: str, n: int, m: int, goal: float | None) -> list[rows.Row]:
+    problem = networks.make(name, n)
+    functions = ways(problem, n, m)
+    made = {
+        way: timing.compiled(function, problem.params, problem.batch)
+        for way, function in functions.items()
     }
+    executables = {way: executable for way, (executable, _) in made.items()}
+    calls = bound(executables, problem)
+    calls["one by one"] = one_by_one(problem, n, m)
+    timings = timing.alternate(calls, rounds=20)
+    memory = {way: timing.temporary_bytes(e) for way, e in executables.items()}
+    return [
+        rows.compare(
+            f"{way} / SAM, {name}, batch {n}, m={m}",
+            timings,
+            way,
+            "SAM",
+            goal=goal if way == "implicit" else None,
+            memory=memory.get(way),
+            baseline_memory=memory["SAM"],
+            memory_goal=MEMORY_GOAL if way == "implicit" else None,
+            compile_seconds=made[way][1] if way in made else None,
+        )
+        for way in calls
+        if way != "SAM"
+    ]
 
 
-def plain(problem: networks.Problem, **options: Any) -> Callable:
-    """The explicit path."""
+def ways(problem: networks.Problem, n: int, m: int) -> dict[str, Gradient]:
+    """SAM, ERM and the ways to groups of m; vmap where its copies fit."""
+    chosen = {"SAM": sam(problem), "ERM": erm(problem), "implicit": ours(problem, m)}
+    if n // m * weight_bytes(problem) <= MOST_COPIES:
+        chosen["vmap"] = sam(problem, m=m)
+    chosen["chunked"] = sam(problem, m=m, chunk=n // m // 4)
+    return chosen
+
+
+def erm(problem: networks.Problem) -> Gradient:
+    """The gradient without any perturbation."""
+    return lambda p, b: loss_gradient(problem.objective, p, b).gradient
+
+
+def sam(problem: networks.Problem, **options: Any) -> Gradient:
+    """The explicit path; plain SAM by default."""
     gradient = functools.partial(
-        sharpness_aware_gradient, problem.objective, rho=jnp.float32(0.1), **options
+        sharpness_aware_gradient, problem.objective, rho=jnp.float32(RHO), **options
     )
     return lambda p, b: gradient(p, b).gradient
 
 
-def compiled(function: Callable, problem: networks.Problem) -> Any:
-    return jax.jit(function).lower(problem.params, problem.batch).compile()
-
-
-def time(calls: dict, problem: networks.Problem, rounds: int) -> dict:
-    return timing.alternate(
-        {
-            name: functools.partial(call, problem.params, problem.batch)
-            for name, call in calls.items()
-        },
-        rounds=rounds,
+def ours(problem: networks.Problem, m: int) -> Gradient:
+    """The implicit path."""
+    gradient = functools.partial(
+        implicit.gradient, problem.objective, rho=jnp.float32(RHO), m=m
     )
+    return lambda p, b: gradient(p, b).gradient
 
 
-def ratios(timings: dict, name: str) -> Row:
-    a, b = timings[name], timings["SAM"]
+def one_by_one(problem: networks.Problem, n: int, m: int) -> Callable[[], Any]:
+    """Plain SAM on one group after another, summed: a loop of compiled calls, since XLA
+    is slow at convolutions in a compiled loop on CPU.
+    """
+    pieces = groups.split(problem.batch, n // m)
+    parts = [jax.tree.map(lambda x, i=i: x[i], pieces) for i in range(n // m)]
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def accumulate(total, params, part):
+        return jax.tree.map(jnp.add, total, sam(problem)(params, part))
+
+    def call():
+        total = jax.tree.map(jnp.zeros_like, problem.params)
+        for part in parts:
+            total = accumulate(total, problem.params, part)
+        return total
+
+    return call
+
+
+def bound(
+    functions: Mapping[str, Callable], problem: networks.Problem
+) -> dict[str, Callable[[], Any]]:
+    """Calls on the problem's parameters and batch; compiled unless they are already."""
     return {
-        "ratio": a.median / b.median,
-        "ratio_of_minima": a.minimum / b.minimum,
-        "seconds": a.median,
-        "baseline_seconds": b.median,
+        name: functools.partial(
+            function if hasattr(function, "memory_analysis") else jax.jit(function),
+            problem.params,
+            problem.batch,
+        )
+        for name, function in functions.items()
     }
 
 
-def compare(
-    what: str, calls: dict, problem: networks.Problem, goal: float | None, heavy: bool
-) -> list[Row]:
-    timings = time(calls, problem, rounds=4 if heavy else 10)
-    memory = {name: timing.temporary_bytes(call) for name, call in calls.items()}
-    rows = []
-    for name in calls:
-        if name != "SAM":
-            implicit_goal = goal if name == "implicit" else None
-            row = {"figure": f"{name} / SAM, {what}", **ratios(timings, name)}
-            rows.append({**row, "goal": implicit_goal})
-            rows.append(
-                {
-                    "figure": f"temporary memory, {name} / SAM, {what}",
-                    "ratio": memory[name] / memory["SAM"],
-                    "ratio_of_minima": memory[name] / memory["SAM"],
-                    "goal": MEMORY_GOAL if name == "implicit" else None,
-                    "seconds": 0.0,
-                    "baseline_seconds": 0.0,
-                    "bytes": memory[name],
-                    "baseline_bytes": memory["SAM"],
-                }
-            )
-    return rows
+def weight_bytes(problem: networks.Problem) -> int:
+    """What one copy of the weights takes."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(problem.params))

@@ -1,23 +1,20 @@
 """What a step costs: SAM against the plain step, and the data feed against a step."""
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.benchmarks import networks, timing
+from experiments.benchmarks import networks, rows, timing
 from sam_jax import data
 from sam_jax.core.gradient import loss_gradient, sharpness_aware_gradient
 
-Row = dict[str, Any]
 
-
-def sam_against_erm() -> list[Row]:
+def sam_against_erm() -> list[rows.Row]:
     """A SAM step is two plain gradients: the goal is <= 2.05 plain steps."""
-    rows = []
+    measured = []
     for name in ("ResNet-18 w16 8x8", "ResNet-18 w16 32x32"):
         problem = networks.make(name, 128)
         erm = functools.partial(loss_gradient, problem.objective)
@@ -28,13 +25,15 @@ def sam_against_erm() -> list[Row]:
             {"ERM": training_step(erm, problem), "SAM": training_step(sam, problem)},
             rounds=20 if "8x8" in name else 6,
         )
-        rows.append(
-            row(f"SAM / ERM step, {name}, batch 128", timings, "SAM", "ERM", goal=2.05)
+        measured.append(
+            rows.compare(
+                f"SAM / ERM step, {name}, batch 128", timings, "SAM", "ERM", goal=2.05
+            )
         )
-    return rows
+    return measured
 
 
-def feed_against_step() -> list[Row]:
+def feed_against_step() -> list[rows.Row]:
     """Gather, crop, mirror and normalise a batch of 128 images of 32x32x3, with the
     order of an epoch drawn, against a plain step: the goal is <= 2%."""
     problem = networks.make("ResNet-18 w16 32x32", 128)
@@ -57,7 +56,7 @@ def feed_against_step() -> list[Row]:
         rounds=8,
     )
     return [
-        row(
+        rows.compare(
             "data feed / ERM step, ResNet-18 w16 32x32",
             timings,
             "feed",
@@ -85,22 +84,3 @@ def training_step(gradient, problem: networks.Problem):
         return losses
 
     return call
-
-
-def row(
-    what: str,
-    timings: dict[str, timing.Timing],
-    a: str,
-    b: str,
-    *,
-    goal: float | None = None,
-) -> Row:
-    """A figure of the report: the ratio of a's seconds to b's."""
-    return {
-        "figure": what,
-        "ratio": timings[a].median / timings[b].median,
-        "ratio_of_minima": timings[a].minimum / timings[b].minimum,
-        "goal": goal,
-        "seconds": timings[a].median,
-        "baseline_seconds": timings[b].median,
-    }
