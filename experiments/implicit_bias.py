@@ -141,6 +141,8 @@ def plot(arrays: Arrays) -> plotting.Figure:
     guide = arrays["order"].mean() * (rhos / rhos[0]) ** 2
     axes[1].plot(rhos, guide, color="gray", linestyle="--", label=r"$\rho^2$")
     axes[1].set(xscale="log", yscale="log", xlabel=r"$\rho$")
+    axes[1].minorticks_off()
+    axes[1].set_xticks(rhos, [f"{rho:g}" for rho in rhos])
     axes[1].set_ylabel(r"error of leading-order $\log\,\alpha_{\mathrm{eff}}$")
     axes[0].legend(frameon=False, fontsize="small", ncols=2, loc="upper left")
     axes[0].set_ylim(top=30 * arrays["printed"].max())
