@@ -2,7 +2,7 @@
 
 Each group of m examples shares a perturbation. The flow ends at the minimiser of the
 potential whose scale alpha_effective shrinks less the larger m is: the smaller m, the
-sparser the predictor. Already groups of a few examples do little. (Not a figure of the paper, which has m = 1 and m = n.)
+sparser the predictor. (Not a figure of the paper, which has m = 1 and m = n.)
 """
 
 import dataclasses

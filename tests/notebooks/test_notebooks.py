@@ -8,7 +8,11 @@ import pytest
 
 FOLDER = pathlib.Path(__file__).parents[2] / "notebooks"
 SOURCES = sorted(FOLDER.glob("*.py"))
-SMALL = {"01_sam_in_five_lines": "steps = 3"}
+SMALL = {
+    "01_sam_in_five_lines": "steps = 3",
+    "02_implicit_bias": "seeds, iterations = 1, 100",
+    "04_per_example_sam": "batches, width, repeats = (4,), 16, 1",
+}
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
