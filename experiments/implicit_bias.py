@@ -35,7 +35,9 @@ class Settings:
 
 
 SCALES = {
-    "smoke": Settings(seeds=2, alphas=(0.01, 1.0), slope_rhos=(0.01, 0.005)),
+    "smoke": Settings(
+        seeds=1, alphas=(0.01, 1.0), stop_losses=(1e-16,), slope_rhos=(0.01, 0.005)
+    ),
     "cpu": Settings(),
     "paper": Settings(seeds=100),
 }
