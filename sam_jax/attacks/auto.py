@@ -177,8 +177,8 @@ class _Search:
         if not self.robust.any():
             raise ValueError(
                 f"None of the {len(self.images)} images is classified as labelled: "
-                "there is nothing to attack. Check the labels, and whether predict takes "
-                "images in [0, 1], [batch, height, width, channels]."
+                "there is nothing to attack. Check the labels, and whether predict "
+                "takes images in [0, 1], [batch, height, width, channels]."
             )
 
     def sample(self, count: int) -> tuple[Images, Labels]:

@@ -34,7 +34,8 @@ def square(
     queries: int = 5000,
     p_init: float = 0.8,
     restarts: int = 1,
-    key: Array,
+    cover: bool = False,
+    key: Array | None = None,
 ) -> Images:
     """Changes random squares of the images, and keeps what raises the margin.
 
@@ -48,6 +49,11 @@ def square(
       queries: calls of the network for each image.
       p_init: share of pixels changed at first, in (0, 1].
       restarts: runs, on the images not yet misclassified.
+      cover: whether squares reach the last row and column, as in the paper. In the
+        authors' code, and so by default, only a square as large as the image does: on
+        small images the attack is weaker by that, and comparable with published
+        figures.
+      key: for the random search.
 
     Returns: for each image the point of largest margin, misclassified or not.
     Raises: ValueError for whatever is out of range.
@@ -69,6 +75,7 @@ def square(
             norm=norm,
             queries=queries,
             p_init=p_init,
+            cover=cover,
         )
 
     return packing.on_survivors(attack, restarts, partial, images, labels, key)
@@ -84,6 +91,7 @@ def run_once(
     norm: str,
     queries: int,
     p_init: float,
+    cover: bool,
 ) -> Images:
     """One run on all images; now and then only those that still resist are kept."""
     state = _start(predict, images, labels, eps, key, norm)
@@ -101,7 +109,7 @@ def run_once(
                 chosen = resisting[kept]
                 state, here = jax.tree.map(lambda a, i=chosen: a[i], (state, here))
         side = windows.side(query, p_init, images.shape, norm)
-        state = _query(predict, state, *here, eps, key, query, side, norm)
+        state = _query(predict, state, *here, eps, key, query, side, norm, cover)
     return ends.at[rows].set(state.points[:real])
 
 
@@ -119,7 +127,7 @@ def _start(
     return State(points, objectives.margin(logits, labels))
 
 
-@functools.partial(jax.jit, static_argnames=("norm",))
+@functools.partial(jax.jit, static_argnames=("norm", "cover"))
 def _query(
     predict: model.Predict,
     state: State,
@@ -130,9 +138,10 @@ def _query(
     query: Int[Array, ""] | int,
     side: Int[Array, ""] | int,
     norm: str,
+    cover: bool,
 ) -> State:
     key = jax.random.fold_in(key, query)
-    points = windows.proposal(key, state.points, images, eps, side, norm)
+    points = windows.proposal(key, state.points, images, eps, side, norm, cover)
     logits = model.logits_of(predict, points, key)
     margin = objectives.margin(logits, labels)
     better = (margin > state.margin) & (state.margin <= 0)

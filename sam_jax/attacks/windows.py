@@ -55,25 +55,35 @@ def start(key: Array, images: Images, eps: Scalar, norm: str) -> Images:
 
 
 def proposal(
-    key: Array, points: Images, images: Images, eps: Scalar, side: Count, norm: str
+    key: Array,
+    points: Images,
+    images: Images,
+    eps: Scalar,
+    side: Count,
+    norm: str,
+    cover: bool,
 ) -> Images:
-    """Points with a random square changed, in the ball and in [0, 1]."""
+    """Points with a random square changed, in the ball and in [0, 1].
+
+    Args:
+      cover: whether squares reach the last row and column.
+    """
     rule = {"linf": _linf_proposal, "l2": _l2_proposal}[norm]
-    return rule(key, points, images, eps, side)
+    return rule(key, points, images, eps, side, cover)
 
 
 def _linf_proposal(
-    key: Array, points: Images, images: Images, eps: Scalar, side: Count
+    key: Array, points: Images, images: Images, eps: Scalar, side: Count, cover: bool
 ) -> Images:
     """One of the corners +-eps in every channel of the square (Algorithm 2)."""
     place, sign = jax.random.split(key)
-    inside = _window(*_offsets(place, images, side), side)
+    inside = _window(*_offsets(place, images, side, cover), side)
     signs = _signs(sign, (len(images), 1, 1, images.shape[3]), images)
     return geometry.into_ball(points + 2 * eps * signs * inside, images, eps, "linf")
 
 
 def _l2_proposal(
-    key: Array, points: Images, images: Images, eps: Scalar, side: Count
+    key: Array, points: Images, images: Images, eps: Scalar, side: Count, cover: bool
 ) -> Images:
     """Moves the length spent in a second square into the first (Algorithm 3).
 
@@ -82,9 +92,9 @@ def _l2_proposal(
     """
     place, other, sign, turn = jax.random.split(key, 4)
     delta = points - images
-    rows, columns = _offsets(place, images, side)
+    rows, columns = _offsets(place, images, side, cover)
     first = _window(rows, columns, side)
-    second = _window(*_offsets(other, images, side), side)
+    second = _window(*_offsets(other, images, side, cover), side)
     left = jnp.maximum(eps**2 - geometry.NORMS["l2"].length(delta) ** 2, 0)
     spent = _length(delta * (first | second))
     available = jnp.sqrt(spent**2 + geometry.wide(left, delta) / images.shape[3])
@@ -158,14 +168,17 @@ def _turned(
     return values[..., None].astype(images.dtype)
 
 
-def _offsets(key: Array, images: Images, side: Count) -> tuple[Places, Places]:
+def _offsets(
+    key: Array, images: Images, side: Count, cover: bool
+) -> tuple[Places, Places]:
     """Row and column of every pixel, counted from a random corner, for each image."""
     count, height, width, _ = images.shape
     places = []
     for k, pixels, shape in zip(
         jax.random.split(key), (height, width), ((-1, 1), (1, -1)), strict=True
     ):
-        corner = jax.random.randint(k, (count, 1, 1), 0, pixels - side + 1)
+        choices = jnp.maximum(pixels - side + cover, 1)
+        corner = jax.random.randint(k, (count, 1, 1), 0, choices)
         place = jnp.arange(pixels).reshape(shape) - corner
         places.append(jnp.broadcast_to(place, (count, height, width)))
     return places[0], places[1]
