@@ -71,7 +71,7 @@ def auto_attack(
     *,
     eps: Any,
     norm: str = "linf",
-    key: Array,
+    key: Array | None = None,
     version: str = "standard",
     attacks: Sequence[str] | None = None,
     batch_size: int = 256,

@@ -33,7 +33,9 @@ class Norm(NamedTuple):
     boundary: Callable[..., Images]
 
 
-def wide(values: Shaped[Array, " batch"], like: Images) -> Shaped[Array, "batch ..."]:
+def wide(
+    values: Shaped[Array, " batch"], like: Shaped[Array, "batch ..."]
+) -> Shaped[Array, "batch ..."]:
     """[B] as [B, 1, ...], to go with [B, ...]."""
     return values.reshape(-1, *(1,) * (like.ndim - 1))
 

@@ -17,7 +17,7 @@ Given = Shaped[ArrayLike, "..."]
 
 
 def check(
-    predict: model.Predict, x: Given, y: Given, eps: float | None, norm: str
+    predict: model.Predict, x: Given, y: Given, eps: Any, norm: str
 ) -> tuple[Partial, Images, Labels]:
     """The arguments of every attack, checked.
 
@@ -33,15 +33,18 @@ def check(
             "label an image."
         )
     classes = check_predict(predict, images)
-    if not traced(labels) and not 0 <= labels.min() <= labels.max() < classes:
-        raise ValueError(
-            f"Received labels from {labels.min()} to {labels.max()} for {classes} "
-            f"logits; labels are in 0..{classes - 1}."
-        )
+    if not traced(labels):
+        known = np.asarray(labels)
+        low, high = known.min(), known.max()
+        if not 0 <= low <= high < classes:
+            raise ValueError(
+                f"Received labels from {low} to {high} for {classes} logits; labels "
+                f"are in 0..{classes - 1}."
+            )
     return model.as_partial(predict), images, labels
 
 
-def check_eps(eps: float) -> None:
+def check_eps(eps: Any) -> None:
     """Radius of the ball: a finite number above 0."""
     if not traced(eps):
         value = float(eps)
@@ -66,7 +69,8 @@ def check_images(x: Given) -> Images:
             "images / 255."
         )
     if not traced(images):
-        low, high = float(images.min()), float(images.max())
+        known = np.asarray(images)
+        low, high = float(known.min()), float(known.max())
         if not (low >= 0 and high <= 1):  # NaN is in no interval
             raise ValueError(
                 f"Received images from {low:g} to {high:g}; attacks search [0, 1]. "

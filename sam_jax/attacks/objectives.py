@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int, Shaped
 
 from sam_jax import checks, losses
 from sam_jax.attacks.geometry import TINY
@@ -16,26 +16,29 @@ Logits = Float[Array, "batch classes"]
 Labels = Int[Array, " batch"]
 PerExample = Float[Array, " batch"]
 Objective = Callable[..., PerExample]
+Input = Shaped[ArrayLike, "..."]
 
 
-def margin(logits: Logits, labels: Labels) -> PerExample:
+def margin(logits: Input, labels: Input) -> PerExample:
     """max_{i != y} z_i - z_y: above 0 where the label is not predicted."""
+    logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     own = jax.nn.one_hot(labels, logits.shape[1], dtype=bool)
     return jnp.max(jnp.where(own, -jnp.inf, logits), axis=1) - at(logits, labels)
 
 
-def dlr(logits: Logits, labels: Labels) -> PerExample:
+def dlr(logits: Input, labels: Input) -> PerExample:
     """(max_{i != y} z_i - z_y) / (z_(1) - z_(3)) (Croce & Hein 2020a, Eq. 6).
 
     The difference of logits ratio: unlike cross-entropy it does not change when the
     logits are shifted or multiplied. Needs three classes.
     """
+    logits = jnp.asarray(logits)
     _need(logits, 3, "dlr")
     first, _, third = largest(logits, 3)
     return margin(logits, labels) / (first - third + TINY)
 
 
-def dlr_targeted(logits: Logits, labels: Labels, targets: Labels) -> PerExample:
+def dlr_targeted(logits: Input, labels: Input, targets: Input) -> PerExample:
     """(z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2) (Croce & Hein 2020a, Eq. 7).
 
     With three classes the denominator is z_(1) - z_(3), as z_(4) does not exist; with
@@ -44,6 +47,8 @@ def dlr_targeted(logits: Logits, labels: Labels, targets: Labels) -> PerExample:
     Args:
       targets: t, the class to be predicted instead of y.
     """
+    logits = jnp.asarray(logits)
+    labels, targets = jnp.asarray(labels), jnp.asarray(targets)
     difference = at(logits, targets) - at(logits, labels)
     classes = logits.shape[1]
     if classes == 2:

@@ -18,6 +18,7 @@ from sam_jax.attacks.geometry import Images
 from sam_jax.attacks.objectives import Labels
 
 HALVINGS = 3
+LEAST = 32
 Tree = Any
 Rows = Int[np.ndarray, " rows"]
 # (run, rows of the images to attack, key) -> points, in the ball
@@ -25,8 +26,12 @@ Attack = Callable[[int, Rows, Array], Images]
 
 
 def sizes(batch_size: int) -> list[int]:
-    """The batch sizes in use: a half, a quarter and an eighth beside the full one."""
-    return sorted({-(-batch_size // 2**k) for k in range(HALVINGS + 1)})
+    """The batch sizes in use: a half, a quarter and an eighth beside the full one.
+
+    None below LEAST, where a smaller batch would not be faster.
+    """
+    halved = {-(-batch_size // 2**k) for k in range(1, HALVINGS + 1)}
+    return sorted({size for size in halved if size >= LEAST} | {batch_size})
 
 
 def padded(count: int, batch_size: int) -> Rows:
@@ -60,7 +65,8 @@ def on_survivors(
       itself included; it misleads if any run misled.
     """
     batch_size = len(images)
-    best, (resists, margins) = images, _judge(predict, images, labels, key)
+    # On the host: an array operation on a device compiles for every number of rows.
+    best, (resists, margins) = np.array(images), _judge(predict, images, labels, key)
     for run in range(runs):
         if not resists.any():
             break
@@ -70,10 +76,10 @@ def on_survivors(
         points = attack(run, rows, run_key)
         correct, reached = _judge(predict, points, labels[rows], run_key)
         better = np.flatnonzero((~correct | (reached > margins[rows]))[: len(left)])
-        best = best.at[rows[better]].set(points[better])
+        best[rows[better]] = np.asarray(points)[better]
         resists[rows[better]] = correct[better]
         margins[rows[better]] = reached[better]
-    return best
+    return jnp.asarray(best)
 
 
 def _judge(

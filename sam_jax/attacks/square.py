@@ -32,7 +32,7 @@ def square(
     eps: Any,
     norm: str = "linf",
     queries: int = 5000,
-    p_init: float = 0.8,
+    p_init: checks.Number = 0.8,
     restarts: int = 1,
     cover: bool = False,
     key: Array | None = None,
@@ -90,27 +90,28 @@ def run_once(
     *,
     norm: str,
     queries: int,
-    p_init: float,
+    p_init: checks.Number,
     cover: bool,
 ) -> Images:
     """One run on all images; now and then only those that still resist are kept."""
     state = _start(predict, images, labels, eps, key, norm)
-    ends, rows, real = images, np.arange(len(images)), len(images)
+    ends, rows, real = np.array(images), np.arange(len(images)), len(images)
     here = images, labels
     for query in range(1, queries):
         if query % REPACK == 0:
             resisting = np.flatnonzero(np.asarray(state.margin)[:real] <= 0)
             kept = packing.padded(len(resisting), len(images))
             if len(kept) < len(state.margin):
-                ends = ends.at[rows].set(state.points[:real])
+                ends[rows] = np.asarray(state.points)[:real]
                 if not len(resisting):
-                    return ends
+                    break
                 rows, real = rows[resisting], len(resisting)
                 chosen = resisting[kept]
                 state, here = jax.tree.map(lambda a, i=chosen: a[i], (state, here))
         side = windows.side(query, p_init, images.shape, norm)
         state = _query(predict, state, *here, eps, key, query, side, norm, cover)
-    return ends.at[rows].set(state.points[:real])
+    ends[rows] = np.asarray(state.points)[:real]
+    return jnp.asarray(ends)
 
 
 @functools.partial(jax.jit, static_argnames=("norm",))

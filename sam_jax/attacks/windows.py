@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from sam_jax.attacks import geometry
 from sam_jax.attacks.geometry import TINY, Images, Scalar
+from sam_jax.checks import Number
 
 # Queries after which the share of changed pixels is halved (Sec. 4.1).
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -32,7 +33,7 @@ def check_shape(images: Images, norm: str) -> None:
         )
 
 
-def side(query: int, p_init: float, shape: tuple[int, ...], norm: str) -> int:
+def side(query: int, p_init: Number, shape: tuple[int, ...], norm: str) -> int:
     """Side of the square: p height width pixels, p halved after HALVINGS queries.
 
     In l2 odd and 3 at least, for the pattern to have a middle.
