@@ -57,6 +57,7 @@ __all__ = [
 ]
 
 _SUBPACKAGES = {
+    "attacks",
     "data",
     "flows",
     "losses",
