@@ -98,8 +98,10 @@ def run(
     def field(t, flat, args):
         return ravel_pytree(rates(unravel(flat), examples, settings.rho, m))[0]
 
+    initially = _look(start, examples, settings, m)
+
     def verdicts(state):
-        return _verdicts(state, start, examples, settings, m)
+        return _verdicts(_look(state, examples, settings, m), initially, settings)
 
     def finished(t, flat, args, **unused):
         return functools.reduce(jnp.logical_or, verdicts(unravel(flat)).values())
@@ -169,17 +171,23 @@ def rates(
     )
 
 
+Look = tuple[Float[Array, ""], Float[Array, ""]]
+
+
+def _look(
+    state: State, examples: networks.Examples, settings: Settings, m: int
+) -> Look:
+    """Loss, and squared length of the gradient."""
+    here = fields.gradient(NETWORK, state.params, examples, rho=settings.rho, m=m)
+    _, loss = observe(state, examples)
+    return loss, trees.dot(here.gradient, here.gradient)
+
+
 def _verdicts(
-    state: State, start: State, examples: networks.Examples, settings: Settings, m: int
+    now: Look, initially: Look, settings: Settings
 ) -> dict[str, Bool[Array, ""]]:
     """How the flow ends here, if it does (see solver.Solution)."""
-
-    def look(state):
-        here = fields.gradient(NETWORK, state.params, examples, rho=settings.rho, m=m)
-        _, loss = observe(state, examples)
-        return loss, trees.dot(here.gradient, here.gradient)
-
-    (loss, slope), (initial_loss, initial_slope) = look(state), look(start)
+    (loss, slope), (initial_loss, initial_slope) = now, initially
     reached = loss <= settings.stop_loss
     at_rest = slope * initial_loss <= REST * initial_slope * loss
     return {
