@@ -11,11 +11,12 @@ from experiments.benchmarks import networks, per_example, timing
 from sam_jax import plotting
 
 Arrays = dict[str, np.ndarray]
-MLP, RESNET = "MLP 784-1024-1024-10", "ResNet-18 w16 8x8"
+MLP, CONV = "MLP 784-1024-1024-10", "conv net 28x28"
 BATCH = 128
-EXAMPLES = {MLP: (8, 16, 32, 64, 128, 256), RESNET: (8, 16, 32, 64, 128)}
-GROUPS = {MLP: (1, 2, 4, 8, 16, 32, 64, 128), RESNET: (1, 4, 16, 64)}
+EXAMPLES = {MLP: (8, 16, 32, 64, 128, 256), CONV: (8, 16, 32, 64, 128)}
+GROUPS = {MLP: (1, 2, 4, 8, 16, 32, 64, 128), CONV: (1, 4, 16, 64, 128)}
 WAYS = ("implicit", "vmap")
+NAMES = {MLP: "MLP", CONV: "conv net"}
 
 
 def measure() -> Arrays:
@@ -26,7 +27,7 @@ def measure() -> Arrays:
       stands where vmap's copies do not fit.
     """
     arrays: Arrays = {}
-    for name in (MLP, RESNET):
+    for name in (MLP, CONV):
         by_n = [(n, 1) for n in EXAMPLES[name]]
         by_m = [(BATCH, m) for m in GROUPS[name]]
         for axis, settings in (("n", by_n), ("m", by_m)):
@@ -48,7 +49,7 @@ def _ratios(name: str, n: int, m: int) -> tuple[Sequence[float], Sequence[float]
         for way, function in chosen.items()
     }
     calls = per_example.bound(executables, problem)
-    timings = timing.alternate(calls, rounds=10, limit=6.0)
+    timings = timing.alternate(calls, rounds=10, limit=4.0)
     time = {way: t.median / timings["SAM"].median for way, t in timings.items()}
     memory = {way: timing.temporary_bytes(e) for way, e in executables.items()}
     return (
@@ -59,7 +60,7 @@ def _ratios(name: str, n: int, m: int) -> tuple[Sequence[float], Sequence[float]
 
 def plot(arrays: Arrays) -> plotting.Figure:
     """The curves: time against m, against the batch, and memory against the batch."""
-    names = (MLP, RESNET)
+    names = (MLP, CONV)
     figure, axes = plotting.panels(1, 3, width=3.6, height=3.0)
     panels = (
         ("m", "time", f"examples a group, m (batch {BATCH})", "time / plain SAM"),
@@ -73,7 +74,7 @@ def plot(arrays: Arrays) -> plotting.Figure:
                 WAYS, plotting.COLORS, arrays[f"{name}/{axis}/{quantity}"], strict=False
             ):
                 fits = ratio > 0
-                label = f"{way}, {name.split()[0]}"
+                label = f"{way}, {NAMES[name]}"
                 panel.plot(
                     x[fits], ratio[fits], marker + "-", ms=4, color=color, label=label
                 )
