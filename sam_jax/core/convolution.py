@@ -67,7 +67,20 @@ def conv_general_dilated(
         and {*eqn.params["lhs_dilation"], *eqn.params["rhs_dilation"]} == {1}
         and eqn.params["feature_group_count"] == eqn.params["batch_group_count"] == 1
     )
-    return convolution_p.bind(lhs, rhs, **eqn.params) if supported else plain(lhs, rhs)
+    if not supported:
+        return plain(lhs, rhs)
+    return convolution_p.bind(like(lhs, rhs), like(rhs, lhs), **eqn.params)
+
+
+def like(x: jax.Array, *others: jax.Array) -> jax.Array:
+    """x, as each device's own copy under `jax.shard_map` if one of the others is."""
+    axes = set().union(*(_axes(other) for other in others)) - _axes(x)
+    return lax.pcast(x, tuple(axes), to="varying") if axes else x
+
+
+def _axes(x: Any) -> frozenset[str]:
+    """The mapped axes over which x varies."""
+    return jax.typeof(x).manual_axis_type.varying
 
 
 def weight_gradient(
@@ -103,7 +116,7 @@ def weight_gradient(
     image = math.prod(dy.shape[1:3]) * len(offsets) * channels * x.dtype.itemsize
     chunk = largest_divisor(len(x), CACHE // image)
     chunks = jax.tree.map(lambda a: a.reshape(-1, chunk, *a.shape[1:]), (x, dy))
-    zero = jnp.zeros((features, len(offsets) * channels), dy.dtype)
+    zero = like(jnp.zeros((features, len(offsets) * channels), dy.dtype), dy)
     total, _ = lax.scan(product, zero, chunks)
     return jnp.moveaxis(total.reshape(features, height, width, channels), 0, -1)
 
@@ -187,9 +200,8 @@ def _value(x: jax.Array, w: jax.Array, **params: Any) -> jax.Array:
     return lax.platform_dependent(x, w, cpu=product, default=plain)
 
 
-def _transposed(convolve: Callable, position: int, like: Any, **params: Any) -> Any:
+def _transposed(convolve: Callable, position: int, aval: Any, **params: Any) -> Any:
     """(the other input, dy) -> cotangent of the input at a position."""
-    aval = jax.ShapeDtypeStruct(like.shape, like.dtype)
 
     def transpose(other, dy):
         def linear(value):
@@ -237,7 +249,7 @@ def _batch(args, dims, **params):
 
 def _abstract(x, w, **params):
     out = jax.eval_shape(functools.partial(_plain, **params), x, w)
-    return jax.core.ShapedArray(out.shape, out.dtype)
+    return x.update(shape=out.shape, dtype=out.dtype)
 
 
 convolution_p = Primitive(NAME)

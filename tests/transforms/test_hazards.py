@@ -168,7 +168,7 @@ def test_hazard_08_shard_map_does_not_sum_what_the_axis_name_averages():
         check=True,
     )
     distances = [float(line) for line in run.stdout.split()]
-    assert len(distances) == 3
+    assert len(distances) == 6
     assert max(distances) < 1e-14
 
 
