@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= results
+# Processes that share the tests; each takes up to 4 GiB.
+WORKERS ?= 2
 CACHE_HOME ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)
 export JAX_COMPILATION_CACHE_DIR ?= $(CACHE_HOME)/sam_jax/xla
 
@@ -21,7 +23,7 @@ train: venv  ## ERM against SAM on noisy digits: curves and a table
 	$(BIN)/python -m experiments.main_job --out=$(OUT)/main_job
 
 test: venv  ## all quick tests
-	$(BIN)/python -m pytest -m "not heavy"
+	$(BIN)/python -m pytest -m "not heavy" -n $(WORKERS) --dist=worksteal
 
 test-heavy: venv  ## the slow tests and those on prepared data sets
 	$(BIN)/python -m pytest -m heavy
