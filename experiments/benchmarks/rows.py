@@ -63,5 +63,9 @@ def cell(row: Row, name: str) -> str:
     if name == "memory":
         return f"{value / 2**20:.1f} MiB"
     if name.endswith("seconds"):
-        return f"{value:.2f} s" if value >= 1 else f"{1e3 * value:.1f} ms"
-    return f"<= {value:g}" if name == "goal" else f"{value:.2f}"
+        if value >= 1:
+            return f"{value:.2f} s"
+        return f"{1e3 * value:.1f} ms" if value >= 1e-4 else f"{1e6 * value:.1f} us"
+    if name == "goal":
+        return f"<= {value:.3g}"
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
