@@ -15,7 +15,7 @@ LAYERS = [
     {"flows", "theory", "attacks", "sharpness"},
     {"plotting"},
     {"training"},
-    {"train"},
+    {"train", "measure"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 CORE = ["trees", "objective", "ascent", "convolution", "groups", "gradient", "implicit"]
