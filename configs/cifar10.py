@@ -9,8 +9,8 @@ Expected test error of the paper: erm 5.03%, sam 3.76% (training losses .0012 an
 by 0.1% at most. SAM for the last 100 epochs alone improves on ERM; ERM after 900 epochs
 of SAM keeps what SAM found.
 
-Variants: erm (default), sam, unnormalized, erm_to_sam, sam_to_erm, smoke; the last
-joins any other, as in `--config=configs/cifar10.py:sam,smoke`.
+Variants: erm (default), sam, unnormalized, erm_to_sam, sam_to_erm; embedded
+(digits, in minutes) or smoke joins any other: `--config=configs/cifar10.py:sam,smoke`.
 """
 
 from ml_collections import ConfigDict
@@ -26,6 +26,7 @@ def get_config(names: str = "") -> ConfigDict:
         "unnormalized": common.ascent("sam", **unnormalized),
         "erm_to_sam": common.ascent("sam", rho=0.2, start_epoch=900),
         "sam_to_erm": common.ascent("sam", rho=0.1, stop_epoch=900),
+        "embedded": common.embedded,
         "smoke": common.smoke,
     }
     return common.choose(common.base(), variants, names)

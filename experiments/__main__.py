@@ -1,7 +1,9 @@
-"""`python -m experiments list | run NAME --scale=SCALE --out=DIR | report`.
+"""`python -m experiments list | run NAME --scale=SCALE --out=DIR | sweep | report`.
 
 `run` writes settings.json, arrays.npz, claims.json and figure.png into DIR; `draw`
-draws the figure anew from the saved arrays; `report` puts all results on one page.
+draws the figure anew from the saved arrays; `sweep` trains a grid of one recipe;
+`report` puts all results on one page. `run --dry_run` prints the settings beside the
+paper's, and the number of steps.
 Exit status: 0, or 2 for what is refused.
 """
 
@@ -11,9 +13,10 @@ import sys
 import time
 from collections.abc import Sequence
 
-from experiments import frame, report
+from experiments import dry_run, frame, report, sweep
 from sam_jax import results
 from sam_jax.training import startup
+from sam_jax.training.errors import TrainingError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,9 +25,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     startup.use_compilation_cache()
     try:
         arguments.command(arguments)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, TrainingError) as error:
         print(f"experiments: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("experiments: interrupted; the same command goes on.", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -38,7 +44,14 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("name", metavar="NAME")
     add.add_argument("--scale", default="cpu", help=", ".join(frame.SCALES))
     add.add_argument("--out", metavar="DIR", help="default: results/NAME")
+    add.add_argument("--dry_run", action="store_true", help="settings and steps only")
     add.set_defaults(command=_run)
+    add = commands.add_parser("sweep", help="train a grid, select by noisy validation")
+    add.add_argument("--config", required=True, help="configs/NAME.py:VARIANT")
+    add.add_argument("--grid", required=True, help='"sam.rho=[.1, .2]; seed=[0, 1]"')
+    add.add_argument("--out", required=True, metavar="DIR")
+    add.add_argument("--cluster", default="", help="local or slurm, through submitit")
+    add.set_defaults(command=_sweep)
     add = commands.add_parser("draw", help="draw again from saved arrays")
     add.add_argument("name", metavar="NAME")
     add.add_argument("--out", metavar="DIR", help="default: results/NAME")
@@ -58,11 +71,20 @@ def _list(arguments: argparse.Namespace) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    if arguments.dry_run:
+        print(dry_run.describe(arguments.name, arguments.scale))
+        return
     out, start = _folder(arguments), time.perf_counter()
     claims = frame.execute(arguments.name, arguments.scale, out)
     rows = frame.table([dataclasses.asdict(claim) for claim in claims])
     print(results.table(report.HEADER, rows))
     print(f"{time.perf_counter() - start:.1f} s. Arrays, claims and figure: {out}")
+
+
+def _sweep(arguments: argparse.Namespace) -> None:
+    grid = sweep.parse_grid(arguments.grid)
+    print(sweep.sweep(arguments.config, grid, arguments.out, arguments.cluster))
+    print(f"Runs, sweep.json and heat_map.png: {arguments.out}")
 
 
 def _draw(arguments: argparse.Namespace) -> None:

@@ -8,11 +8,16 @@ An experiment is a module of this package, found by its file name, which declare
     run      settings -> (arrays by name, list of Claim)
     plot     arrays, as saved -> matplotlib Figure
 
+One that trains networks declares `runs` as well: settings -> its cells by key, which
+`experiments.cells` trains in OUT/runs; `run` then takes (settings, trained cells).
+Its settings may have `changes` to the keys of its recipe.
+
 smoke takes seconds and shows that it runs; cpu takes minutes on two cores; paper is the
 paper's own setting.
 """
 
 import dataclasses
+import functools
 import importlib
 import json
 import pathlib
@@ -25,18 +30,16 @@ import jax
 import numpy as np
 
 import experiments
+from experiments import cells
 from sam_jax import checks, plotting, results
+from sam_jax.training import config as configs
 
 Value = float | int | str | None
 Arrays = Mapping[str, np.ndarray]
 DECLARED = ("SOURCE", "SCALES", "run", "plot")
 SCALES = ("smoke", "cpu", "paper")
-SETTINGS, ARRAYS, CLAIMS, FIGURE = (
-    "settings.json",
-    "arrays.npz",
-    "claims.json",
-    "figure.png",
-)
+SETTINGS, ARRAYS, CLAIMS = "settings.json", "arrays.npz", "claims.json"
+FIGURE, RUNS = "figure.png", "runs"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,8 +126,20 @@ def title(module: ModuleType) -> str:
 
 def settings(name: str, scale: str) -> dict[str, Any]:
     """The settings of a scale as they are stored: plain JSON values by key."""
-    chosen = checks.choose("scale", scale, load(name).SCALES)
-    return json.loads(json.dumps(dataclasses.asdict(chosen)))
+    module = load(name)
+    chosen = checks.choose("scale", scale, module.SCALES)
+    values = json.loads(json.dumps(dataclasses.asdict(chosen)))
+    if hasattr(module, "runs"):
+        values = {k: v for k, v in values.items() if k not in ("changes", "recipe")}
+        values |= common_keys(module.runs(chosen))
+    return values
+
+
+def common_keys(runs: Mapping[cells.Key, cells.Cell]) -> dict[str, Any]:
+    """The configuration that all runs share, as {"data.name": "digits", ...}."""
+    flat = [configs.flatten(configs.check(cell.config)) for cell in runs.values()]
+    shared = {k: v for k, v in flat[0].items() if all(f[k] == v for f in flat)}
+    return json.loads(json.dumps(shared))
 
 
 def execute(name: str, scale: str, out: results.Path) -> list[Claim]:
@@ -137,13 +152,21 @@ def execute(name: str, scale: str, out: results.Path) -> list[Claim]:
     record = {"experiment": name, "scale": scale, "settings": settings(name, scale)}
     refuse_other_settings(out, record)
     with jax.enable_x64(getattr(module, "X64", False)):
-        arrays, claims = module.run(module.SCALES[scale])
+        arrays, claims = module.run(*_inputs(module, module.SCALES[scale], out))
     out.mkdir(parents=True, exist_ok=True)
     results.write_json(out / SETTINGS, record)
     results.write_arrays(out / ARRAYS, arrays)
     results.write_json(out / CLAIMS, [_plain(claim) for claim in claims])
     draw(name, out)
     return claims
+
+
+def _inputs(module: ModuleType, chosen: Any, out: pathlib.Path) -> tuple:
+    """What `run` takes: settings, and the trained runs of an experiment that has any"""
+    if not hasattr(module, "runs"):
+        return (chosen,)
+    runs = module.runs(chosen)
+    return chosen, cells.train(runs, out / RUNS, functools.partial(print, flush=True))
 
 
 def draw(name: str, out: results.Path) -> None:

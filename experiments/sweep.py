@@ -1,75 +1,171 @@
-"""`python -m experiments.sweep --recipe=digits:sam --values=.1,.2,.3 --out=DIR`.
+"""A grid of runs of one recipe: trained, selected by noisy validation, and drawn.
 
-Trains a recipe with several values of one key (rho, by default) and several seeds, and
-prints the errors of each value: the best value is the one of least error on the noisy
-validation set. A rho found for one network is far off for another: sweep it anew.
+`python -m experiments sweep --config=configs/digits.py:sam --grid="sam.rho=[.1, .2];
+seed=[0, 1]" --out=DIR`. Finished cells are not run again. With --cluster the cells go
+through submitit: "slurm", or "local" for processes of this machine. On an accelerator
+cells that differ in seed and coefficients alone are trained as one program.
 """
 
-import argparse
 import ast
-import importlib
+import importlib.util
+import itertools
 import pathlib
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
-from sam_jax import results
-from sam_jax.training import loop, startup
-from sam_jax.training.config import ConfigError
-from sam_jax.training.errors import TrainingError
+from experiments import cells, study
+from sam_jax import plotting, results
+from sam_jax.training import config as configs
 
+Grid = dict[str, list[Any]]
 FIGURES = ("validation_error_best", "test_error_best", "test_error_last")
+CLUSTERS = ("", "local", "slurm")
 
 
-def sweep(
-    recipe: str,
-    key: str,
-    values: Sequence[Any],
-    seeds: Sequence[int],
-    out: pathlib.Path,
+def sweep(recipe: str, grid: Grid, out: results.Path, cluster: str = "") -> str:
+    """Trains every cell that is not finished, and writes table, heat map and choice.
+
+    Returns: the table; the row chosen by noisy validation comes first.
+    Raises: ValueError for an unknown recipe, key or cluster, and for a folder that
+      holds cells of other configurations.
+    """
+    if cluster not in CLUSTERS:
+        raise ValueError(
+            f"Received --cluster={cluster!r}; it is one of 'local' and 'slurm', or is "
+            "left out to train in this process."
+        )
+    out, runs = pathlib.Path(out), grid_cells(read_recipe(recipe), grid)
+    if cluster:
+        submit(runs, out / "runs", cluster)
+    trained = cells.train(runs, out / "runs")
+    return summarize(trained, grid, out)
+
+
+def read_recipe(recipe: str) -> ConfigDict:
+    """The configuration of "configs/NAME.py:VARIANTS"."""
+    path, _, names = recipe.partition(":")
+    if not pathlib.Path(path).is_file():
+        raise ValueError(
+            f"There is no file {path}; give --config=configs/NAME.py:VARIANT."
+        )
+    spec = importlib.util.spec_from_file_location("recipe", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(names)
+
+
+def parse_grid(text: str) -> Grid:
+    """ "sam.rho=[.1, .2]; seed=[0, 1]" -> {"sam.rho": [.1, .2], "seed": [0, 1]}.
+
+    Raises: ValueError for an unknown key, and for what is no list.
+    """
+    grid: Grid = {}
+    for part in filter(str.strip, text.split(";")):
+        key, equals, values = (piece.strip() for piece in part.partition("="))
+        configs.check_key(key)
+        try:
+            grid[key] = list(ast.literal_eval(values))
+        except (ValueError, SyntaxError, TypeError):
+            grid[key] = []
+        if not equals or not grid[key]:
+            raise ValueError(
+                f"Received {part.strip()!r} in --grid; give KEY=[VALUE, ...] for every "
+                'axis, joined by semicolons: "sam.rho=[.1, .2]; seed=[0, 1]".'
+            )
+    if not grid:
+        raise ValueError('Received an empty --grid; give, say, "sam.rho=[.1, .2]".')
+    return grid
+
+
+def grid_cells(config: ConfigDict, grid: Grid) -> dict[cells.Key, cells.Cell]:
+    """A cell for every combination, under a name of its keys and values."""
+    found = {}
+    for values in cells.grid(grid):
+        key = tuple(f"{name}={value}" for name, value in values.items())
+        found[key] = cells.Cell(cells.changed(config, values))
+    return found
+
+
+def submit(
+    runs: Mapping[cells.Key, cells.Cell], folder: pathlib.Path, cluster: str
+) -> None:
+    """Trains every unfinished cell as a job of its own, and waits for all of them."""
+    import submitit  # late: most sweeps run in this process
+
+    executor = submitit.AutoExecutor(folder.parent / "jobs", cluster=cluster)
+    executor.update_parameters(timeout_min=60 * 24, cpus_per_task=2)
+    jobs = [
+        executor.submit(train_one, key, cell, folder)
+        for key, cell in runs.items()
+        if cells.finished(cell, folder / cells.name(key)) is None
+    ]
+    for job in jobs:
+        job.result()
+
+
+def train_one(key: cells.Key, cell: cells.Cell, folder: pathlib.Path) -> None:
+    """What a job does: one cell."""
+    from sam_jax.training import startup
+
+    startup.use_compilation_cache()
+    cells.train({key: cell}, folder)
+
+
+def summarize(
+    trained: Mapping[cells.Key, cells.Trained], grid: Grid, out: pathlib.Path
 ) -> str:
-    """Trains every value with every seed; returns the table."""
-    module, _, variant = recipe.partition(":")
-    rows = []
-    for value in values:
-        summaries = []
-        for seed in seeds:
-            config = importlib.import_module(f"configs.{module}").get_config(variant)
-            config.update_from_flattened_dict({key: value, "seed": seed})
-            summaries.append(loop.run(config, out / f"{key}={value}" / f"seed={seed}"))
-        rows.append([str(value), *(spread([s[f] for s in summaries]) for f in FIGURES)])
-    header = [key, *(name.replace("_error_", ", ") for name in FIGURES)]
+    """Writes sweep.json and heat_map.png; returns the table, best first."""
+    axes = {name: values for name, values in grid.items() if name != "seed"}
+    order = [name for name in grid if name != "seed"] + ["seed"] * ("seed" in grid)
+    errors = {f: np.array([t.figure(f) for t in trained.values()]) for f in FIGURES}
+    shape = [len(values) for values in grid.values()]
+    source = [list(grid).index(name) for name in order]
+    tables = {
+        f: np.transpose(e.reshape(shape), source).reshape(
+            -1, len(grid.get("seed", [0]))
+        )
+        for f, e in errors.items()
+    }
+    ranking = np.argsort(tables[FIGURES[0]].mean(-1), kind="stable")
+    labels = [
+        dict(zip(axes, v, strict=True)) for v in itertools.product(*axes.values())
+    ]
+    rows = [
+        [_words(labels[i]), *(study.spread(tables[f][i]) for f in FIGURES)]
+        for i in ranking
+    ]
+    best = {"chosen": labels[ranking[0]], "by": "mean validation error, noisy labels"}
+    record = {f: t.tolist() for f, t in tables.items()}
+    results.write_json(out / "sweep.json", {"grid": grid, **best, "errors": record})
+    plotting.save(_heat_map(tables[FIGURES[1]], axes, grid), out / "heat_map.png")
+    header = ["cell", *(name.replace("_error_", ", ") + " (%)" for name in FIGURES)]
     return results.table(header, rows)
 
 
-def spread(errors: Sequence[float]) -> str:
-    """Mean and, of several, standard deviation over seeds: "12.3 % +- 0.4"."""
-    mean = results.percent(float(np.mean(errors)))
-    return f"{mean} +- {100 * np.std(errors, ddof=1):.1f}" if len(errors) > 1 else mean
+def _words(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in values.items()) or "-"
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Reads the arguments, and ends with one line for what cannot be done."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--recipe", default="digits:sam", help="NAME:VARIANT of configs/"
-    )
-    parser.add_argument("--key", default="sam.rho", help="key that takes the values")
-    parser.add_argument("--values", required=True, help="separated by commas")
-    parser.add_argument("--seeds", default="0", help="separated by commas")
-    parser.add_argument("--out", required=True, help="directory to write")
-    arguments = parser.parse_args(argv)
-    startup.use_compilation_cache()
-    values = [ast.literal_eval(text) for text in arguments.values.split(",")]
-    seeds = [int(text) for text in arguments.seeds.split(",")]
-    try:
-        out = pathlib.Path(arguments.out)
-        print(sweep(arguments.recipe, arguments.key, values, seeds, out))
-    except (ConfigError, TrainingError, OSError) as error:
-        sys.exit(f"experiments.sweep: {error}")
-
-
-if __name__ == "__main__":
-    main()
+def _heat_map(
+    errors: np.ndarray, axes: Mapping[str, Sequence[Any]], grid: Grid
+) -> plotting.Figure:
+    """Test error, best epoch: over two axes (mean over the rest), or one and seeds."""
+    figure, (panel,) = plotting.panels(width=6.0, height=4.0)
+    names = list(axes)
+    if len(names) >= 2:
+        shape = [len(values) for values in axes.values()]
+        rest = tuple(range(2, len(names) + 1))
+        values = errors.reshape(*shape, -1).mean(rest)
+        rows, columns = ({n: axes[n]} for n in names[:2])
+    else:
+        values = errors
+        rows = {names[0]: axes[names[0]]} if names else {"": [""]}
+        columns = {"seed": grid.get("seed", [0])}
+    plotting.heat_map(panel, 100 * values, rows, columns)
+    panel.set_title("test error, best epoch by validation (%)")
+    return figure

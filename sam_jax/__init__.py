@@ -64,6 +64,7 @@ _SUBPACKAGES = {
     "metrics",
     "models",
     "schedules",
+    "sharpness",
     "theory",
     "toys",
     "training",

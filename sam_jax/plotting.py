@@ -1,5 +1,6 @@
 """Arrays in, Figure out: the only place that knows matplotlib."""
 
+import io
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -84,9 +85,69 @@ def band(
     axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
 
 
+def sharpness(arrays: Mapping[str, np.ndarray]) -> Figure:
+    """Spectral density of the Hessian; the loss along a direction, and on a plane.
+
+    Args:
+      arrays: ritz_values, ritz_weights [starts, k]; line [p] and surface [p, p], the
+        loss at these multiples of two directions.
+    """
+    figure, (density, along, plane) = panels(1, 3)
+    values, weights = arrays["ritz_values"].ravel(), arrays["ritz_weights"].ravel()
+    weights = weights / len(arrays["ritz_values"])
+    density.vlines(values, 1e-8, np.maximum(weights, 1e-8), color=COLORS[0])
+    density.set(yscale="log", xscale="symlog", ylim=(1e-6, 1.5))
+    density.set(xlabel="eigenvalue of the Hessian", ylabel="share of the spectrum")
+    line, surface = arrays["line"], arrays["surface"]
+    middle = len(line) // 2
+    for color, cut, label in zip(
+        COLORS, (surface[:, middle], surface[middle]), ("first", "second"), strict=False
+    ):
+        along.plot(line, cut, color=color, label=f"{label} direction")
+    along.set(xlabel="lengths of filters", ylabel="loss")
+    along.set_ylim(bottom=0)
+    along.legend(frameon=False)
+    drawn = plane.contourf(line, line, surface.T, levels=20)
+    figure.colorbar(drawn, ax=plane, label="loss")
+    plane.set(xlabel="first direction", ylabel="second direction")
+    return figure
+
+
+def heat_map(
+    axes: Axes,
+    values: ArrayLike,
+    rows: Mapping[str, Any],
+    columns: Mapping[str, Any],
+) -> None:
+    """Numbers as colours with the numbers in them.
+
+    Args:
+      values: [rows, columns]. rows, columns: {name of the axis: its labels}.
+    """
+    values = np.asarray(values)
+    image = axes.imshow(values, aspect="auto", cmap="viridis_r")
+    axes.figure.colorbar(image, ax=axes)
+    for setter, name in ((axes.set_yticks, rows), (axes.set_xticks, columns)):
+        (labels,) = name.values()
+        setter(range(len(labels)), [str(label) for label in labels])
+    axes.set(ylabel=next(iter(rows)), xlabel=next(iter(columns)))
+    middle = (values.min() + values.max()) / 2
+    for i, row in enumerate(values):
+        for j, value in enumerate(row):
+            color = "white" if value > middle else "black"
+            axes.text(j, i, f"{value:.1f}", ha="center", va="center", color=color)
+
+
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Writes a PNG atomically."""
     results.write_atomic(path, lambda file: figure.savefig(file, format="png", dpi=150))
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG in memory, for a notebook."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=90)
+    return file.getvalue()
 
 
 def _colors(count: int) -> list[str]:

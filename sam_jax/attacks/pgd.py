@@ -98,33 +98,6 @@ def fgsm(
     )
 
 
-def ascend(
-    gradient: Callable[[Images, Array], Images],
-    images: Images,
-    start: Images,
-    eps: Scalar,
-    step_size: Scalar,
-    key: Array,
-    *,
-    norm: str,
-    steps: int,
-) -> Images:
-    """The steps of `pgd` alone, to be compiled into what surrounds them.
-
-    Args:
-      gradient: (images, key) -> gradient of the loss to ascend.
-      images: center of the ball. start: where the first step begins.
-    """
-
-    def step(i, points):
-        points = points + step_size * geometry.NORMS[norm].direction(
-            gradient(points, jax.random.fold_in(key, i))
-        )
-        return geometry.into_ball(points, images, eps, norm)
-
-    return repeat(steps, step, start)
-
-
 def start_points(
     images: Images, eps: Scalar, key: Array, norm: str, start: str
 ) -> Images:
@@ -169,11 +142,9 @@ def _start(images, eps, key, norm, start):
 def _step(
     predict, images, points, labels, eps, step_size, key, norm, objective, targeted
 ):
-    def gradient(points, key):
-        found = model.loss_gradient(predict, objective, points, key, labels)[1]
-        return -found if targeted else found
-
-    return ascend(gradient, images, points, eps, step_size, key, norm=norm, steps=1)
+    gradient = model.loss_gradient(predict, objective, points, key, labels)[1]
+    direction = geometry.NORMS[norm].direction(-gradient if targeted else gradient)
+    return geometry.into_ball(points + step_size * direction, images, eps, norm)
 
 
 @functools.partial(jax.jit, static_argnames=("objective", "targeted"))

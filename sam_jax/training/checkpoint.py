@@ -21,6 +21,7 @@ import numpy as np
 
 from sam_jax.training import parallel
 from sam_jax.training.errors import CheckpointError
+from sam_jax.training.summary import criterion_of
 
 Arrays = dict[str, np.ndarray]
 
@@ -48,8 +49,8 @@ class Checkpoints:
 
         Args:
           keep: newest checkpoints kept.
-          best: whether the one of least `validation_error` (the earliest of equals) is
-            kept as well.
+          best: whether the one of least validation error (the robust one where it is
+            measured; the earliest of equals) is kept as well.
           read_only: change nothing in the directory, as in another run's.
         """
         self.directory = pathlib.Path(directory).absolute()
@@ -65,15 +66,16 @@ class Checkpoints:
         if self._best:
             best = policies.BestN(get_metric_fn=_rank, reverse=True, n=1)
             policy = policies.AnyPreservationPolicy([policy, best])
-        return ocp.CheckpointManager(
-            self.directory,
-            item_names=("state", "record"),
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=policy,
-                enable_async_checkpointing=False,
-                read_only=self._read_only,
-            ),
-        )
+        with _quiet():  # it warns that what is read only is read only
+            return ocp.CheckpointManager(
+                self.directory,
+                item_names=("state", "record"),
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=policy,
+                    enable_async_checkpointing=False,
+                    read_only=self._read_only,
+                ),
+            )
 
     def save(self, epoch: int, state: Arrays, record: Mapping[str, Any]) -> None:
         """Writes a checkpoint.
@@ -86,7 +88,7 @@ class Checkpoints:
         items = args.Composite(
             state=args.StandardSave(state), record=args.JsonSave(note)
         )
-        metrics = {"epoch": epoch, "validation_error": record.get("validation_error")}
+        metrics = {"epoch": epoch, "validation_error": record.get(criterion_of(record))}
         try:
             with _quiet():
                 self._manager.save(epoch, args=items, metrics=metrics, force=True)
@@ -119,6 +121,30 @@ class Checkpoints:
                 "directory to start again."
             )
         return None
+
+    def epochs(self) -> list[int]:
+        """The epochs of the checkpoints there are, ascending."""
+        return sorted(self._manager.all_steps()) if self.directory.exists() else []
+
+    def read(self, epoch: int) -> Saved:
+        """The checkpoint of one epoch.
+
+        Raises: CheckpointError if there is none, or if it is damaged.
+        """
+        if epoch not in self.epochs():
+            raise CheckpointError(
+                f"{self.directory} has no checkpoint of epoch {epoch}; it has "
+                f"{', '.join(map(str, self.epochs())) or 'none'}. Train with "
+                "checkpoint.every_epochs and checkpoint.keep that leave it there."
+            )
+        try:
+            with _quiet():
+                return self._read(epoch)
+        except Exception as error:
+            raise CheckpointError(
+                f"The checkpoint of epoch {epoch} in {self.directory} is damaged "
+                f"({_first_line(error)}); train again, or read another epoch."
+            ) from error
 
     def __enter__(self) -> "Checkpoints":
         return self

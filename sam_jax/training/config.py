@@ -177,6 +177,19 @@ KEYS: dict[str, Key] = {
     "sam.start_epoch": whole(0, "first epoch with ascent; plain steps before"),
     "sam.stop_epoch": whole(0, "first epoch without ascent again; 0 for never"),
     "sam.every": whole(1, "ascent in one step of so many, plain steps between"),
+    "attack.kind": choice(
+        ("none", "adversarial", "trades"), "what a step does to its images"
+    ),
+    "attack.norm": choice(("linf", "l2"), "norm of the ball"),
+    "attack.eps": number("[0, inf)", "radius of the ball, for images in [0, 1]"),
+    "attack.steps": whole(1, "PGD steps on a batch before its training step"),
+    "attack.step_size": number("[0, inf)", "length of one; 0 for 2 eps / steps"),
+    "attack.start": choice(("random", "zero"), "in the ball, or at the image"),
+    "attack.eval_steps": whole(0, "PGD steps of an evaluation; 0 for no robust error"),
+    "attack.eval_step_size": number("[0, inf)", "length of one; 0 for eps / 4"),
+    "attack.beta": number("[0, inf)", "weight of trades' divergence"),
+    "pairing.weight": number("[0, inf)", "lambda of the l2 pairing term; 0 for none"),
+    "pairing.start": number("[0, 1]", "part of the training before the term starts"),
     "ema.decay": number("[0, 1)", "decay of the weights' moving average; 0 for none"),
     "eval.every_epochs": whole(1, "epochs between evaluations"),
     "eval.batch_size": whole(1, "examples evaluated at once, over all devices"),
@@ -206,7 +219,7 @@ def check(config: Mapping[str, Any] | ml_collections.ConfigDict) -> Config:
             )
     checked = {name: _convert(name, values[name]) for name in KEYS}
     _check_together(checked)
-    return ml_collections.FrozenConfigDict(_nest(checked))
+    return nest(checked)
 
 
 def check_key(name: str) -> None:
@@ -276,6 +289,7 @@ def _check_together(c: Mapping[str, Any]) -> None:
             "takes one normalized or unnormalized step. For others use sam.kind='sam' "
             "with sam.m, which holds a copy of the weights for every group."
         )
+    _check_attack(c)
     if 0 < c["sam.stop_epoch"] <= c["sam.start_epoch"]:
         raise ConfigError(
             f"Received sam.stop_epoch={c['sam.stop_epoch']} with sam.start_epoch="
@@ -288,10 +302,36 @@ def _check_together(c: Mapping[str, Any]) -> None:
         )
 
 
+def _check_attack(c: Mapping[str, Any]) -> None:
+    """What an attack needs, and what goes with it."""
+    kind = c["attack.kind"]
+    if (kind != "none" or c["attack.eval_steps"]) and c["attack.eps"] == 0:
+        raise ConfigError(
+            f"Received attack.eps=0 with attack.kind={kind!r}, attack.eval_steps="
+            f"{c['attack.eval_steps']}; give a radius above 0, such as 8 / 255, or "
+            "attack.kind='none' and attack.eval_steps=0."
+        )
+    if kind != "none" and c["sam.kind"] == "max_sum":
+        raise ConfigError(
+            "Received sam.kind='max_sum' with an attack; its ascent batch would not be "
+            "attacked. Use sam.kind='sam'."
+        )
+    if c["pairing.weight"] and kind != "adversarial":
+        raise ConfigError(
+            f"Received pairing.weight={c['pairing.weight']} with attack.kind={kind!r}; "
+            "the term pairs attacked with other images: set attack.kind='adversarial'."
+        )
+
+
 def group_size(config: Config) -> int:
     """Examples that share statistics and a perturbation in an ascent step."""
     whole_batch = 1 if config.sam.kind == "sum_max" else config.batch_size
     return config.sam.m or whole_batch
+
+
+def nest(flat: Mapping[str, Any]) -> Config:
+    """{"sam.rho": 1} -> an immutable {"sam": {"rho": 1}}."""
+    return ml_collections.FrozenConfigDict(_nest(flat))
 
 
 def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,8 @@ Parts overlap: `train` is `train_clean` and `train_noisy` together. A part witho
 examples is left out of the results.
 """
 
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -12,12 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sam_jax import data, metrics
-from sam_jax.training import parallel
+from sam_jax import data, losses, metrics
+from sam_jax.training import parallel, robust
 from sam_jax.training.step import Examples, Loss
 
 Tree = Any
 
+ROBUST_PARTS = ("train", "validation", "test")
 # The networks of sam_jax.models keep old * MOMENTUM + batch * (1 - MOMENTUM).
 MOMENTUM = 0.9
 
@@ -38,6 +40,7 @@ class Evaluator:
         *,
         parts: Mapping[str, np.ndarray],
         batch_size: int,
+        adversary: robust.Adversary | None = None,
     ):
         """Compiles nothing yet.
 
@@ -46,8 +49,12 @@ class Evaluator:
           loss: (logits, labels) -> per-example losses.
           parts: name -> indices of examples.
           batch_size: over all devices.
+          adversary: attacks the images for the robust error; None for none.
         """
         self._layout = layout
+        self._attack = None
+        if adversary is not None:
+            self._attack = _attack(module, layout, adversary)
         self._parts = {name: part for name, part in parts.items() if len(part)}
         used = np.unique(np.concatenate([*self._parts.values()]))
         self._batches = list(_padded(used, batch_size))
@@ -56,43 +63,22 @@ class Evaluator:
             for batch, real in self._batches
         ]
 
-        def sums(params, batch_stats, examples: Examples, indices, members):
-            images = examples.images[indices]
-            logits = module.apply(
-                {"params": params, "batch_stats": batch_stats},
-                data.normalize(images, examples.mean, examples.std),
-                train=False,
-            )
-            given, true = (
-                jax.vmap(metrics.Metrics.of_batch, in_axes=(None, None, 1))(
-                    loss(logits, labels), metrics.errors(logits, labels), members
-                )
-                for labels in (examples.given[indices], examples.true[indices])
-            )
-            both = {"given": given, "true": true}
-            axis = layout.axis_name
-            return both if axis is None else jax.lax.psum(both, axis)
-
-        self._sums = layout.map(sums)
+        self._sums = _mapped_sums(module, loss, layout)
 
     def __call__(
         self, params: Tree, batch_stats: Tree, examples: Examples
     ) -> dict[str, float]:
         """{"test_loss": ..., "test_error": ..., ...}, means over every part."""
-        pending = [
-            self._sums(
-                params,
-                batch_stats,
-                examples,
-                self._layout.split(batch),
-                self._layout.split(members),
-            )
-            for (batch, _), members in zip(self._batches, self._members, strict=True)
-        ]
-        fetched = [self._layout.fetch(p) for p in pending]
-        total = jax.tree.map(lambda *x: np.sum(x, 0, np.float64), *fetched)
+        given_to_each = params, batch_stats, examples
+        total = self._total(self._sums, *given_to_each)
         given, true = total["given"], total["true"]
         results = {}
+        if self._attack is not None:
+            attacked = self._total(self._attack, *given_to_each)
+            for i, name in enumerate(self._parts):
+                if name in ROBUST_PARTS:
+                    error = attacked.error_sum[i] / attacked.examples[i]
+                    results[f"{name}_robust_error"] = float(error)
         for i, name in enumerate(self._parts):
             results[f"{name}_loss"] = float(given.loss_sum[i] / given.examples[i])
             results[f"{name}_error"] = float(given.error_sum[i] / given.examples[i])
@@ -100,6 +86,97 @@ class Evaluator:
                 error = true.error_sum[i] / true.examples[i]
                 results[f"{name}_error_true"] = float(error)
         return results
+
+    def _total(self, sums: Callable, *given: Any) -> Any:
+        """Sums over all batches, one for every part."""
+        pending = [
+            sums(*given, self._layout.split(batch), self._layout.split(members))
+            for (batch, _), members in zip(self._batches, self._members, strict=True)
+        ]
+        fetched = [self._layout.fetch(p) for p in pending]
+        return jax.tree.map(lambda *x: np.sum(x, 0, np.float64), *fetched)
+
+
+class Attack:
+    """Sums of errors on attacked images, the network in evaluation mode.
+
+    The steps are separate calls of one compiled step: compiled together they would take
+    as many times longer to compile, and in a loop much longer to run on CPU.
+    """
+
+    def __init__(
+        self, module: nn.Module, layout: parallel.Layout, adversary: robust.Adversary
+    ):
+        """Compiles nothing yet."""
+        self._steps = adversary.steps
+
+        def unit(examples: Examples, indices):
+            images = jnp.asarray(examples.images)[indices]
+            normalized = data.normalize(images, examples.mean, examples.std)
+            return _pixels(examples).unit(normalized)
+
+        def begin(examples: Examples, indices):
+            # The same noise at every evaluation, by the number of the example.
+            keys = jax.vmap(jax.random.key)(indices)
+            return robust.start(adversary, keys, unit(examples, indices))
+
+        def move(params, batch_stats, examples: Examples, indices, points):
+            def loss(points):
+                images = _pixels(examples).normalized(points)
+                logits = _predict(module, params, batch_stats, images)
+                labels = jnp.asarray(examples.given)[indices]
+                return jnp.sum(losses.cross_entropy(logits, labels))
+
+            center = unit(examples, indices)
+            return robust.step(adversary, jax.grad(loss)(points), points, center)
+
+        def sums(params, batch_stats, examples: Examples, indices, members, points):
+            images = _pixels(examples).normalized(points)
+            logits = _predict(module, params, batch_stats, images)
+            wrong = metrics.errors(logits, jnp.asarray(examples.given)[indices])
+            total = jax.vmap(metrics.Metrics.of_batch, in_axes=(None, None, 1))(
+                jnp.zeros(wrong.shape, logits.dtype), wrong, members
+            )
+            axis = layout.axis_name
+            return total if axis is None else jax.lax.psum(total, axis)
+
+        self._begin, self._move = layout.map(begin), layout.map(move)
+        self._sums = layout.map(sums)
+
+    def __call__(self, params, batch_stats, examples, indices, members):
+        points = self._begin(examples, indices)
+        for _ in range(self._steps):
+            points = self._move(params, batch_stats, examples, indices, points)
+        return self._sums(params, batch_stats, examples, indices, members, points)
+
+
+@functools.lru_cache(maxsize=8)
+def _attack(
+    module: nn.Module, layout: parallel.Layout, adversary: robust.Adversary
+) -> Attack:
+    """Traced once for many runs."""
+    return Attack(module, layout, adversary)
+
+
+@functools.lru_cache(maxsize=8)
+def _mapped_sums(module: nn.Module, loss: Loss, layout: parallel.Layout) -> Callable:
+    """Sums of losses and errors over one batch's parts; traced once for many runs."""
+
+    def sums(params, batch_stats, examples: Examples, indices, members):
+        images = examples.images[indices]
+        images = data.normalize(images, examples.mean, examples.std)
+        logits = _predict(module, params, batch_stats, images)
+        given, true = (
+            jax.vmap(metrics.Metrics.of_batch, in_axes=(None, None, 1))(
+                loss(logits, labels), metrics.errors(logits, labels), members
+            )
+            for labels in (examples.given[indices], examples.true[indices])
+        )
+        both = {"given": given, "true": true}
+        axis = layout.axis_name
+        return both if axis is None else jax.lax.psum(both, axis)
+
+    return layout.map(sums)
 
 
 class FreshStatistics:
@@ -154,6 +231,16 @@ class FreshStatistics:
                 batch = self._layout.split(batch)
                 total = self._accumulate(total, params, examples, batch)
         return total
+
+
+def _predict(module: nn.Module, params: Tree, batch_stats: Tree, images) -> jax.Array:
+    return module.apply(
+        {"params": params, "batch_stats": batch_stats}, images, train=False
+    )
+
+
+def _pixels(examples: Examples) -> robust.Pixels:
+    return robust.Pixels(examples.mean, examples.std, examples.scale)
 
 
 def _padded(

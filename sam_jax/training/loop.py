@@ -98,10 +98,7 @@ def train(run: Run, *, silent: bool = False) -> dict[str, Any]:
             record["seconds"] = time.monotonic() - start
             records.write(record)
             progress.evaluation(epoch + 1, record)
-            due = is_due(epoch, config.checkpoint.every_epochs, config.epochs)
-            if due or (config.checkpoint.best and is_best(records.history)):
-                host = checkpoint.flatten(parts.layout.fetch(state))
-                checkpoints.save(epoch + 1, host, record)
+            save_if_due(run, checkpoints, state, records.history)
         history = records.history
     if parallel.is_first_process():
         return summary.write(run.workdir, run.label, history)
@@ -125,11 +122,10 @@ def train_epoch(
         progress.step(measured[-1])
 
     pending: tuple[int, Metrics] | None = None
-    ascended = False
     for step, batch in enumerate(batches(run, epoch), start=epoch * parts.epoch_steps):
         take_step = parts.plain_step
         if parts.ascent_step is not None and uses_ascent(run.config.sam, epoch, step):
-            take_step, ascended = parts.ascent_step, True
+            take_step = parts.ascent_step
         given = jax.tree.map(lambda values, t=step: values[t], parts.coefficients)
         state, new = take_step(
             state, parts.examples, parts.layout.spread(given), *batch
@@ -140,17 +136,48 @@ def train_epoch(
         pending = step, new
     assert pending is not None  # an epoch has a step
     settle(*pending)
-    means = {name: np.mean([m[name] for m in measured]) for name in measured[0]}
-    return state, {
+    rows = {name: np.array([m[name] for m in measured]) for name in measured[0]}
+    return state, epoch_record(run, epoch, rows)
+
+
+def epoch_record(
+    run: Run, epoch: int, measured: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """An epoch's record, from what its steps have measured, f[steps] by name."""
+    steps = run.parts.epoch_steps
+    last = (epoch + 1) * steps - 1
+    ascended = run.parts.ascent_step is not None and any(
+        uses_ascent(run.config.sam, epoch, step)
+        for step in range(epoch * steps, last + 1)
+    )
+    given = jax.tree.map(lambda values: values[last], run.parts.coefficients)
+    means = {
+        name: float(np.mean(values, dtype=float)) for name, values in measured.items()
+    }
+    return {
         "epoch": epoch + 1,
-        "step": pending[0] + 1,
+        "step": last + 1,
         "learning_rate": float(given.learning_rate),
         "rho": float(given.rho) if ascended else 0.0,
-        "running_loss": float(means["loss"]),
-        "running_error": float(means["error"]),
-        "gradient_norm": float(means["gradient_norm"]),
-        "ascent_norm": float(means["ascent_norm"]),
+        "running_loss": means["loss"],
+        "running_error": means["error"],
+        "gradient_norm": means["gradient_norm"],
+        "ascent_norm": means["ascent_norm"],
     }
+
+
+def save_if_due(
+    run: Run,
+    checkpoints: checkpoint.Checkpoints,
+    state: State,
+    history: list[dict[str, Any]],
+) -> None:
+    """Writes a checkpoint after the epoch of the newest record, if one is due."""
+    settings, epoch = run.config.checkpoint, history[-1]["epoch"]
+    due = is_due(epoch - 1, settings.every_epochs, run.config.epochs)
+    if due or (settings.best and is_best(history)):
+        host = checkpoint.flatten(run.parts.layout.fetch(state))
+        checkpoints.save(epoch, host, history[-1])
 
 
 def batches(run: Run, epoch: int) -> Iterator[tuple[np.ndarray, ...]]:
@@ -213,8 +240,12 @@ def is_due(epoch: int, every: int, epochs: int) -> bool:
 
 
 def is_best(history: list[dict[str, Any]]) -> bool:
-    """Whether the newest record has the least validation error, and is the first to."""
-    errors = [r.get("validation_error", math.inf) for r in history]
+    """Whether the newest record has the least validation error, and is the first to.
+
+    The robust one where that is measured.
+    """
+    criterion = summary.criterion_of(history[-1])
+    errors = [r.get(criterion, math.inf) for r in history]
     return errors[-1] < min(errors[:-1], default=math.inf)
 
 
@@ -232,12 +263,21 @@ def _start(run: Run, checkpoints: checkpoint.Checkpoints) -> tuple[State, int, f
 def _read(run: Run, step: int, new: Metrics) -> dict[str, float]:
     fetched = run.parts.layout.fetch(new)
     measured = {name: float(value) for name, value in fetched.items()}
-    for name in ("loss", "gradient_norm", "ascent_norm"):
-        if not math.isfinite(measured[name]):
-            raise NonFiniteLoss(
-                f"{name} is {measured[name]} at step {step}. {_advice(run)}"
-            )
+    refuse_non_finite(run, {k: np.array([v]) for k, v in measured.items()}, step)
     return measured
+
+
+def refuse_non_finite(run: Run, measured: Mapping[str, np.ndarray], first: int) -> None:
+    """NonFiniteLoss that names the step, if something measured is not finite.
+
+    Args:
+      measured: name -> values of the steps from `first` on.
+    """
+    for name in ("loss", "gradient_norm", "ascent_norm"):
+        bad = np.flatnonzero(~np.isfinite(measured[name]))
+        if len(bad):
+            value, step = measured[name][bad[0]], first + bad[0]
+            raise NonFiniteLoss(f"{name} is {value} at step {step}. {_advice(run)}")
 
 
 def _advice(run: Run) -> str:

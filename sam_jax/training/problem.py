@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sam_jax import data, losses, models
-from sam_jax.training import parallel
+from sam_jax.training import parallel, robust
 from sam_jax.training import step as steps
 from sam_jax.training.config import Config, ConfigError, group_size
 
@@ -74,6 +74,7 @@ def load_examples(
         true=np.concatenate([source.train_labels, source.test_labels]).astype(np.int32),
         mean=np.asarray(source.mean, dtype),
         std=np.asarray(source.std, dtype),
+        scale=np.asarray(source.scale, dtype),
     )
     return examples, parts, source.num_classes
 
@@ -110,6 +111,16 @@ def create_loss(config: Config) -> steps.Loss:
         "generalized_cross_entropy": {"q": config.loss.q},
     }
     return losses.create(name, **options.get(name, {}))
+
+
+def create_paired(config: Config) -> steps.PairedLoss | None:
+    """The loss of pairs that attack.kind and pairing.weight ask for, or None."""
+    beta = config.attack.beta
+    if config.attack.kind == "trades":
+        return lambda loss, _: robust.trades_loss(loss, beta)
+    if config.pairing.weight == 0:
+        return None
+    return lambda loss, given: robust.pairing_loss(loss, given.pairing)
 
 
 def make_augment(config: Config) -> Callable[[jax.Array, jax.Array], jax.Array]:

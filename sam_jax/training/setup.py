@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -11,7 +12,8 @@ import numpy as np
 import optax
 
 from sam_jax import schedules
-from sam_jax.training import checkpoint, parallel, problem
+from sam_jax.training import checkpoint, parallel, problem, robust
+from sam_jax.training import config as configs
 from sam_jax.training import state as states
 from sam_jax.training import step as steps
 from sam_jax.training.config import Config, ConfigError, group_size
@@ -26,6 +28,7 @@ class Parts:
 
     layout: its devices. examples: on every device. train: indices of training examples.
     epoch_steps: steps an epoch. coefficients: of every step, f[steps].
+    module: called with (images, train). loss: (logits, labels) -> per-example losses.
     plain_step, ascent_step: mapped; the latter None for a run without ascent.
     evaluate: (params, batch_stats, examples) -> figures.
     fresh_statistics: (params, batch_stats, examples) -> batch_stats.
@@ -37,6 +40,8 @@ class Parts:
     train: np.ndarray
     epoch_steps: int
     coefficients: steps.Coefficients
+    module: nn.Module
+    loss: steps.Loss
     plain_step: Step
     ascent_step: Step | None
     evaluate: Evaluator
@@ -58,37 +63,91 @@ def build(config: Config) -> Parts:
             f"Received batch_size={size} for {len(train)} training examples; take a "
             "batch no larger than the training set."
         )
-    make_module = functools.partial(
-        problem.create_model, config, num_classes, layout.count
-    )
-    module, loss = make_module(size), problem.create_loss(config)
-    optimizer = states.make_optimizer(config.optimizer)
-    make_step = functools.partial(map_step, config, layout, loss, optimizer)
-    ascent_step = None
-    if config.sam.kind != "erm":
-        ascent = functools.partial(steps.ascent_gradient, settings=config.sam)
-        ascent_step = make_step(make_module(group_size(config)), ascent)
+    programs = compile_programs(_shared(config), num_classes, layout)
+    module, loss = programs.module, programs.loss
     return Parts(
         layout=layout,
         examples=layout.replicate(examples),
         train=train,
         epoch_steps=len(train) // size,
         coefficients=tabulate_coefficients(config, len(train) // size),
-        plain_step=make_step(module, steps.plain_gradient),
-        ascent_step=ascent_step,
+        module=module,
+        loss=loss,
+        plain_step=programs.plain_step,
+        ascent_step=programs.ascent_step,
         evaluate=Evaluator(
-            module, loss, layout, parts=parts, batch_size=config.eval.batch_size
+            module,
+            loss,
+            layout,
+            parts=parts,
+            batch_size=config.eval.batch_size,
+            adversary=robust.evaluation_adversary(config.attack),
         ),
         fresh_statistics=FreshStatistics(module, layout, train=train, batch_size=size),
         initial_state=functools.partial(
             initial_state,
             config,
             module,
-            optimizer,
+            programs.optimizer,
             examples.images.shape[1:],
             read_weights(config.init_from),
         ),
     )
+
+
+class Programs(NamedTuple):
+    """The mapped steps of all runs alike, and what they are made of."""
+
+    module: nn.Module
+    loss: steps.Loss
+    optimizer: optax.GradientTransformation
+    plain_step: Step
+    ascent_step: Step | None
+
+
+@functools.lru_cache(maxsize=4)
+def compile_programs(
+    config: Config, num_classes: int, layout: parallel.Layout
+) -> Programs:
+    """The network and its steps, traced once for runs that differ in data alone.
+
+    Tracing a deep network takes seconds, a run of a small one not much more: a sweep
+    would spend half its time on it.
+
+    Args:
+      config: as `_shared` makes it.
+    """
+    make_module = functools.partial(
+        problem.create_model, config, num_classes, layout.count
+    )
+    module, loss = make_module(config.batch_size), problem.create_loss(config)
+    optimizer = states.make_optimizer(config.optimizer)
+    make_step = functools.partial(map_step, config, layout, loss, optimizer)
+    ascent_step = None
+    if config.sam.kind != "erm":
+        ascent = functools.partial(steps.ascent_gradient, settings=config.sam)
+        ascent_step = make_step(make_module(group_size(config)), ascent)
+    plain_step = make_step(module, steps.plain_gradient)
+    return Programs(module, loss, optimizer, plain_step, ascent_step)
+
+
+# What a compiled step does not depend on, or is given as an array.
+RUN_TIME_KEYS = (
+    *("seed", "epochs", "devices", "init_from", "l2", "data.name", "data.classes"),
+    *("data.noise", "data.validation_fraction", "schedule", "eval", "checkpoint"),
+    *("sam.rho", "sam.rho_schedule", "sam.start_epoch", "sam.stop_epoch", "sam.every"),
+)
+
+
+def _shared(config: Config) -> Config:
+    """The config without RUN_TIME_KEYS: equal for runs that share their programs."""
+    values = configs.flatten(config)
+    kept = {
+        name: value
+        for name, value in values.items()
+        if not f"{name}.".startswith(tuple(f"{key}." for key in RUN_TIME_KEYS))
+    }
+    return configs.nest(kept)
 
 
 def map_step(
@@ -109,6 +168,8 @@ def map_step(
         ema_decay=config.ema.decay,
         augment=problem.make_augment(config),
         axis_name=layout.axis_name,
+        adversary=robust.training_adversary(config.attack),
+        paired=problem.create_paired(config),
     )
     return layout.map(step, donate=(0,))
 
@@ -128,6 +189,10 @@ def tabulate_coefficients(config: Config, epoch_steps: int) -> steps.Coefficient
         values(config.schedule.name, config.schedule.peak, warmup_steps),
         values(config.sam.rho_schedule, config.sam.rho),
         np.full(total, config.l2),
+        # From the first step after this part of the training on (App. D).
+        np.where(
+            np.arange(total) < config.pairing.start * total, 0, config.pairing.weight
+        ),
     )
 
 

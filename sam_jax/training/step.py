@@ -14,6 +14,7 @@ from sam_jax import data, metrics, transforms
 from sam_jax.core import ascent, gradient, implicit, trees
 from sam_jax.core.gradient import Gradient
 from sam_jax.core.objective import Objective
+from sam_jax.training import robust
 from sam_jax.training.config import Config
 from sam_jax.training.parallel import AXIS
 from sam_jax.training.state import State
@@ -23,12 +24,16 @@ Array = jax.Array | np.ndarray
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 Metrics = dict[str, jax.Array]
 
+# Folded into a step's key for the attack, apart from the keys of steps without one.
+ATTACK, PAIR = 1, 2
+
 
 class Examples(NamedTuple):
     """The data of a run, whole on every device; a batch is an array of indices.
 
     images: [N, height, width, channels] as stored. given: labels trained on, i32[N].
     true: labels before noise, i32[N]. mean, std: [channels], for normalisation.
+    scale: images * scale are in [0, 1], where attacks move them.
     """
 
     images: Array
@@ -36,18 +41,20 @@ class Examples(NamedTuple):
     true: Array
     mean: Array
     std: Array
+    scale: Array | float = 1.0
 
 
 class Coefficients(NamedTuple):
     """What a step is given at run time, so that no other value compiles anew.
 
-    learning_rate, rho: of the step. l2: of the penalty l2/2 |w|^2. All f[], or f[steps]
-    for a whole run.
+    learning_rate, rho: of the step. l2: of the penalty l2/2 |w|^2. pairing: weight
+    lambda of Eq. 21. All f[], or f[steps] for a whole run.
     """
 
     learning_rate: Array
     rho: Array
     l2: Array
+    pairing: Array | float = 0.0
 
 
 class Point(NamedTuple):
@@ -64,6 +71,8 @@ class Point(NamedTuple):
     key: jax.Array
 
 
+# (loss of logits, coefficients) -> loss of outputs [b, 2, classes]
+PairedLoss = Callable[[Loss, Coefficients], Loss]
 # (objective, point, mapped axis or None) -> gradient
 GradientRule = Callable[[Objective, Point, str | None], Gradient]
 
@@ -147,8 +156,10 @@ def train_step(
     ema_decay: float,
     augment: Callable[[jax.Array, jax.Array], jax.Array],
     axis_name: str | None,
+    adversary: robust.Adversary | None = None,
+    paired: PairedLoss | None = None,
 ) -> tuple[State, Metrics]:
-    """Augments a batch, takes its gradient, and moves the weights.
+    """Augments a batch, attacks it, takes its gradient, and moves the weights.
 
     Running statistics are those of the pass at w alone, whatever the ascent.
 
@@ -160,6 +171,8 @@ def train_step(
       rule: plain_gradient or ascent_gradient.
       optimizer: gradient -> direction of descent.
       augment: (keys [b], images [b, ...]) -> images.
+      adversary: attacks the batch at w; None for clean training.
+      paired: loss of attacked and other images; None for that of attacked ones alone.
 
     Returns: the new state, and means over the global batch at w: loss (without the
       penalty), error, gradient_norm, ascent_norm.
@@ -169,9 +182,21 @@ def train_step(
     load = functools.partial(
         load_batch, examples=examples, augment=augment, axis_name=axis_name
     )
+    batch = load(augment_key, indices)
+    if adversary is not None:
+        other = batch["images"]
+        if paired is not None and not adversary.trades:
+            other = load(jax.random.fold_in(key, PAIR), indices)["images"]
+        keys = example_keys(
+            jax.random.fold_in(key, ATTACK), indices.shape[0], axis_name
+        )
+        batch = attack_batch(adversary, module, state, examples, keys, batch)
+        if paired is not None:
+            batch["other"] = other
+            loss = paired(loss, coefficients)
     point = Point(
         state.params,
-        load(augment_key, indices),
+        batch,
         None if ascent_indices is None else load(ascent_key, ascent_indices),
         coefficients.rho,
         rule_key,
@@ -198,12 +223,14 @@ def make_objective(
     """
 
     def predict(params, batch):
-        logits, updated = module.apply(
-            {"params": params, "batch_stats": batch_stats},
-            batch["images"],
-            train=True,
-            mutable=["batch_stats"],
+        variables = {"params": params, "batch_stats": batch_stats}
+        run = functools.partial(
+            module.apply, variables, train=True, mutable=["batch_stats"]
         )
+        logits, updated = run(batch["images"])
+        if "other" in batch:
+            # A pass of its own, with statistics of its own that nothing keeps.
+            logits = jnp.stack([logits, run(batch["other"])[0]], axis=1)
         return logits, updated.get("batch_stats", {})
 
     def penalty(params):
@@ -216,6 +243,30 @@ def make_objective(
         penalty,
         has_aux=True,
     )
+
+
+def attack_batch(
+    adversary: robust.Adversary,
+    module: nn.Module,
+    state: State,
+    examples: Examples,
+    keys: jax.Array,
+    batch: dict[str, Array],
+) -> dict[str, Array]:
+    """The batch with attacked images, the network in train mode (see `robust`)."""
+    pixels = robust.Pixels(examples.mean, examples.std, examples.scale)
+
+    def predict(images):
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        return module.apply(
+            variables, pixels.normalized(images), train=True, mutable=["batch_stats"]
+        )[0]
+
+    images = pixels.unit(jnp.asarray(batch["images"]))
+    points = robust.attack(
+        adversary, predict, keys, images, jnp.asarray(batch["labels"])
+    )
+    return {**batch, "images": pixels.normalized(points)}
 
 
 def load_batch(
@@ -267,7 +318,9 @@ def normalization_axes(m: int, batch_size: int, devices: int) -> dict[str, Any]:
 
 
 def _measure(result: Gradient, batch: Tree, axis_name: str | None) -> Metrics:
-    wrong = metrics.errors(result.outputs, batch["labels"])
+    # Of a pair the first is the attacked image.
+    logits = result.outputs[:, 0] if "other" in batch else result.outputs
+    wrong = metrics.errors(logits, batch["labels"])
     assert result.losses is not None  # they come with an Objective
     measured = {"loss": jnp.mean(result.losses), "error": jnp.mean(wrong)}
     if axis_name is not None:

@@ -1,5 +1,6 @@
 """From the records of a run to its summary, its table and its picture."""
 
+import operator
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +17,8 @@ def summarize(history: Sequence[Record]) -> dict[str, Any]:
     """Every evaluated figure at the last epoch and at the best one.
 
     The best epoch is the one of least validation error (noisy labels where the training
-    labels are noisy), the earliest of equals; it is chosen anew for the EMA weights.
+    labels are noisy), or least robust validation error where that is measured, the
+    earliest of equals; it is chosen anew for the EMA weights.
 
     Returns: epochs, steps, seconds; best_epoch, {name}_last, {name}_best for every loss
       and error of the records; the same for the average with ema_ in front. Without
@@ -32,11 +34,17 @@ def summarize(history: Sequence[Record]) -> dict[str, Any]:
     for prefix in PREFIXES:
         names = [n for n in last if _is_figure(n, prefix)]
         summary |= {f"{n}_last": last[n] for n in names}
-        if f"{prefix}validation_error" in last:
-            best = min(evaluated, key=lambda r: r[f"{prefix}validation_error"])
+        if (criterion := f"{prefix}{criterion_of(last)}") in last:
+            best = min(evaluated, key=operator.itemgetter(criterion))
             summary[f"{prefix}best_epoch"] = best["epoch"]
             summary |= {f"{n}_best": best[n] for n in names}
     return summary
+
+
+def criterion_of(record: Mapping[str, Any]) -> str:
+    """Name of the error that the best epoch has least of."""
+    robust = "validation_robust_error"
+    return robust if robust in record else "validation_error"
 
 
 def curves(history: Sequence[Record]) -> dict[str, dict[str, Any]]:
@@ -66,6 +74,8 @@ def table(summaries: Mapping[str, Mapping[str, Any]]) -> str:
       summaries: label -> summary. Weights averaged by EMA get a row of their own.
     """
     header = ["run", "best epoch", "test best", "test last"]
+    robust = any("test_robust_error_last" in s for s in summaries.values())
+    header += ["robust test best", "robust test last"] if robust else []
     noisy = any("train_noisy_error_last" in s for s in summaries.values())
     header += ["noisy train best", "noisy train last"] if noisy else []
     rows = []
@@ -75,7 +85,9 @@ def table(summaries: Mapping[str, Mapping[str, Any]]) -> str:
                 continue
             get = lambda name, p=prefix, s=summary: s.get(f"{p}{name}")  # noqa: E731
             row = [label + suffix, str(get("best_epoch") or "-")]
-            parts = ["test_error", "train_noisy_error"][: 1 + noisy]
+            parts = ["test_error"]
+            parts += ["test_robust_error"] if robust else []
+            parts += ["train_noisy_error"] if noisy else []
             for part in parts:
                 row += [results.percent(get(f"{part}_{at}")) for at in ("best", "last")]
             rows.append([*row, f"{summary['seconds']:.0f} s"])

@@ -1,4 +1,5 @@
 import importlib
+import json
 import pathlib
 import re
 
@@ -10,7 +11,7 @@ from sam_jax.training import loop
 RECIPES = sorted(
     path.stem
     for path in (pathlib.Path(__file__).parents[2] / "configs").glob("*.py")
-    if path.stem not in ("__init__", "common")
+    if path.stem not in ("__init__", "common", "finetune")
 )
 
 
@@ -29,7 +30,14 @@ ALL = [(name, variant) for name in RECIPES for variant in ["", *variants(name)]]
 
 
 def test_the_recipes_are_there():
-    assert RECIPES == ["cifar10", "cifar10_noise", "cifar_gce", "digits", "two_class"]
+    assert RECIPES == [
+        "cifar10",
+        "cifar10_at",
+        "cifar10_noise",
+        "cifar_gce",
+        "digits",
+        "two_class",
+    ]
 
 
 @pytest.mark.parametrize(("name", "variant"), ALL)
@@ -44,6 +52,29 @@ def test_the_docstring_names_every_variant_and_the_expected_result(name):
         assert re.search(rf"\b{variant}\b", text), variant
     assert "Recipe" in text
     assert "Expected" in text
+
+
+def test_any_run_is_fine_tuned_from_its_own_settings(tmp_path):
+    config = recipe("digits").get_config("erm")
+    (tmp_path / "config.json").write_text(json.dumps(configs.plain(config)))
+    received = recipe("finetune").get_config(str(tmp_path))
+    changed = dict(
+        line.split(": ", 1) for line in configs.differences(config, received)
+    )
+    changed = {k: v for k, v in changed.items() if "()" not in v and "(16" not in v}
+    assert changed == {
+        "init_from": f"'' -> '{tmp_path}'",
+        "epochs": "50 -> 5",
+        "schedule.name": "'piecewise_constant' -> 'constant'",
+        "schedule.peak": "0.1 -> 0.001",
+        "schedule.warmup_epochs": "5.0 -> 0.0",
+        "checkpoint.every_epochs": "10 -> 5",
+        "sam.kind": "'erm' -> 'sam'",
+    }
+    configs.check(received)
+    configs.check(recipe("finetune").get_config())
+    with pytest.raises(ValueError, match="is no work directory of a run"):
+        recipe("finetune").get_config(str(tmp_path / "none"))
 
 
 def test_variants_join_in_order():
@@ -71,6 +102,10 @@ def test_configs_share_nothing():
         ("cifar10", "sam_to_erm", {"sam.rho": 0.1, "sam.stop_epoch": 900}),
         ("cifar10_noise", "sam", {"sam.rho": 0.2, "data.noise.fraction": 0.6}),
         ("cifar10_noise", "unnormalized", {"sam.rho": 0.4}),
+        ("cifar10_at", "sam", {"attack.eps": 8 / 255, "attack.steps": 5}),
+        ("cifar10_at", "gce", {"loss.q": 0.9, "attack.eval_steps": 10, "epochs": 200}),
+        ("cifar10_at", "pairing", {"pairing.weight": 1.0, "pairing.start": 0.5}),
+        ("cifar10_at", "at,long", {"epochs": 1000, "sam.kind": "erm"}),
         ("two_class", "sam", {"batch_size": 256, "sam.m": 64, "model.width": 16}),
         ("two_class", "erm", {"data.noise.fraction": 0.8, "sam.kind": "erm"}),
         ("cifar_gce", "", {"epochs": 200, "schedule.name": "cosine", "loss.q": 0.7}),
@@ -90,6 +125,7 @@ def test_recipes_have_the_papers_settings(name, variant, expected):
     [
         ("cifar10", "sam,smoke"),
         ("cifar10_noise", "sam,smoke"),
+        ("cifar10_at", "sam,pairing,smoke"),
         ("two_class", "sam_derivative,smoke"),
         ("cifar_gce", "gce_sam,smoke"),
     ],

@@ -1,41 +1,104 @@
+import json
+import os
+import re
+import subprocess
 import sys
 
 import pytest
 
+from experiments import __main__ as cli
 from experiments import sweep
 from sam_jax.training import startup
+
+RECIPE = """
 from tests.training.problems import tiny
 
 
+def get_config(names=""):
+    return tiny(sam__kind="sam")
+"""
+
+
 @pytest.fixture
-def recipe(monkeypatch):
+def recipe(monkeypatch, tmp_path):
     monkeypatch.setattr(startup, "use_compilation_cache", lambda: None)
-    recipes = type("Recipes", (), {"get_config": lambda names: tiny(sam__kind="sam")})
-    monkeypatch.setitem(sys.modules, "configs.tiny", recipes)
+    path = tmp_path / "recipe.py"
+    path.write_text(RECIPE)
+    return str(path)
+
+
+def command(recipe, out, grid, *others):
+    return cli.main(
+        ["sweep", f"--config={recipe}", f"--grid={grid}", f"--out={out}", *others]
+    )
 
 
 def test_hazard_14_a_rho_sweep_is_one_command(recipe, tmp_path, capsys):
-    arguments = [
-        "--recipe=tiny",
-        "--values=0.0,2.0",
-        "--seeds=0,1",
-        f"--out={tmp_path}",
-    ]
-    sweep.main(arguments)
-    header, _, zero, two = capsys.readouterr().out.splitlines()
-    assert header.split()[0] == "sam.rho"
-    assert "validation, best" in header
-    assert zero.split()[0] == "0.0"
-    assert zero.count("+-") == two.count("+-") == 3
-    assert zero.split()[1:] != two.split()[1:]
-    assert len(list(tmp_path.glob("sam.rho=*/seed=*/summary.json"))) == 4
+    out = tmp_path / "out"
+    assert command(recipe, out, "sam.rho=[0.0, 2.0]; seed=[0, 1]") == 0
+    text = capsys.readouterr().out
+    assert "4/4 sam.rho=2.0/seed=1: validation" in text
+    header, _, best, worse, _ = text.splitlines()[4:]
+    assert header.split()[:2] == ["cell", "validation,"]
+    assert best.count("±") == worse.count("±") == 3
+    saved = json.loads((out / "sweep.json").read_text())
+    means = [sum(row) / 2 for row in saved["errors"]["validation_error_best"]]
+    chosen = [0.0, 2.0][means.index(min(means))]
+    assert saved["chosen"] == {"sam.rho": chosen}
+    assert best.startswith(f"sam.rho={chosen}")
+    assert (out / "heat_map.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_an_impossible_value_ends_in_one_line(recipe, tmp_path):
-    with pytest.raises(SystemExit, match=r"Received sam\.rho=-1\.0; it must be"):
-        sweep.main(["--recipe=tiny", "--values=-1.0", f"--out={tmp_path}"])
+def test_the_same_command_again_trains_nothing(recipe, tmp_path, capsys):
+    grid = "seed=[0]; sam.rho=[0.1]; l2=[0.0, 0.1]"
+    assert command(recipe, tmp_path / "out", grid) == 0
+    first = capsys.readouterr().out
+    assert command(recipe, tmp_path / "out", grid) == 0
+    assert capsys.readouterr().out == "\n".join(first.splitlines()[2:]) + "\n"
 
 
-def test_the_deviation_is_that_of_a_sample():
-    assert sweep.spread([0.1, 0.2]) == "15.0 % +- 7.1"
-    assert sweep.spread([0.1]) == "10.0 %"
+def test_the_table_does_not_depend_on_the_order_of_the_axes(recipe, tmp_path):
+    grids = ["sam.rho=[0.1, 2.0]; seed=[0, 1]", "seed=[0, 1]; sam.rho=[0.1, 2.0]"]
+    saved = []
+    for i, grid in enumerate(grids):
+        command(recipe, tmp_path / str(i), grid)
+        record = json.loads((tmp_path / str(i) / "sweep.json").read_text())
+        saved.append(record["errors"])
+    assert saved[0] == saved[1]
+
+
+@pytest.mark.heavy
+def test_cells_go_through_submitit(recipe, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "experiments", "sweep", f"--config={recipe}"]
+    command += ["--grid=sam.rho=[0.1, 0.2]", f"--out={out}", "--cluster=local"]
+    environment = os.environ | {"PYTHONPATH": ".", "JAX_ENABLE_X64": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "1/2 " not in done.stdout  # read, not trained here
+    assert len(list(out.glob("runs/*/summary.json"))) == 2
+    assert list(out.glob("jobs/*_result.pkl"))
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        ("sam.roh=[1]", r"did you mean 'sam\.rho'"),
+        ("sam.rho=0.1", r"give KEY=\[VALUE, \.\.\.\]"),
+        ("sam.rho", r"give KEY=\[VALUE, \.\.\.\]"),
+        ("", "empty --grid"),
+        ("sam.rho=[-1.0]", r"Received sam\.rho=-1\.0; it must be"),
+    ],
+)
+def test_wrong_grids_end_in_one_line(recipe, tmp_path, capsys, grid, message):
+    assert command(recipe, tmp_path / "out", grid) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert re.search(message, error)
+
+
+def test_wrong_recipes_and_clusters(recipe, tmp_path):
+    with pytest.raises(ValueError, match=r"no file configs/none\.py"):
+        sweep.read_recipe("configs/none.py:sam")
+    with pytest.raises(ValueError, match="--cluster='pbs'; it is one of"):
+        sweep.sweep(recipe, {"seed": [0]}, tmp_path, "pbs")

@@ -11,6 +11,7 @@ SOURCES = sorted(FOLDER.glob("*.py"))
 SMALL = {
     "01_sam_in_five_lines": "steps = 3",
     "02_implicit_bias": "seeds, iterations = 1, 100",
+    "03_noisy_labels": "epochs, iterations = 2, 20",
     "04_per_example_sam": "batches, width, repeats = (4,), 16, 1",
 }
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -5,7 +5,7 @@ import pytest
 
 from configs import common
 from sam_jax.training import config as configs
-from sam_jax.training import loop
+from sam_jax.training import loop, setup
 from tests.training.problems import tiny
 
 
@@ -150,8 +150,11 @@ def test_every_key_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(
         loop.configs, "check", lambda config: Recorder(check(config), read)
     )
+    monkeypatch.setattr(setup, "_shared", lambda config: config)  # reads go on
     changes = {"epochs": 1, "sam__kind": "gsam", "data__noise__fraction": 0.2}
     loop.run(tiny(**changes), tmp_path / "sgd", silent=True)
     other = {"optimizer__name": "adam", "model__name": "preact_resnet18"}
     loop.prepare(tiny(**other), tmp_path / "adam")
+    attack = {"attack__kind": "adversarial", "attack__eps": 0.1}
+    loop.prepare(tiny(**attack, attack__eval_steps=1), tmp_path / "attack")
     assert set(configs.KEYS) - read == set()

@@ -299,3 +299,12 @@ def test_weights_of_another_network_are_refused(tmp_path):
     run(tmp_path / "first", epochs=1)
     with pytest.raises(TrainingError, match="differ in params"):
         run(tmp_path / "b", init_from=str(tmp_path / "first"), model__name="mlp")
+
+
+def test_runs_that_differ_in_data_and_coefficients_share_their_programs(tmp_path):
+    alike = {"seed": 1, "sam__rho": 0.2, "l2": 0.0, "data__noise__fraction": 0.5}
+    first = loop.prepare(tiny(sam__kind="sam"), tmp_path / "first").parts
+    second = loop.prepare(tiny(sam__kind="sam", **alike), tmp_path / "second").parts
+    other = loop.prepare(tiny(sam__kind="sam", sam__m=8), tmp_path / "other").parts
+    assert first.ascent_step is second.ascent_step
+    assert first.ascent_step is not other.ascent_step

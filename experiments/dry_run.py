@@ -1,0 +1,117 @@
+"""What a run at some scale would do, beside what the paper prints, without doing it."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments import cells, frame
+from sam_jax import data, models, results
+from sam_jax.training import config as configs
+from sam_jax.training import problem
+
+# App. C, App. D and the captions: key -> (value as printed, where).
+PAPER: dict[str, tuple[Any, str]] = {
+    "epochs": ("1000; 200 in Table 2; 100 in Fig. 12", "App. C, Fig. 12"),
+    "batch_size": ("128; 256 in Table 1", "App. C, App. D"),
+    "l2": (0.0005, "App. C"),
+    "data.augment.crop_padding": ("random crops, no number", "App. C"),
+    "data.augment.mirror": ("mirroring", "App. C"),
+    "data.classes": ("horse and car in Table 1", "App. C"),
+    "data.name": ("CIFAR-10, CIFAR-100", "App. C"),
+    "data.noise.fraction": ("0; 0.6 in Fig. 3; 0.8 in Table 1; 0.4, 0.6", "captions"),
+    "data.noise.kind": ("uniformly random labels", "Sec. 4"),
+    "data.validation_fraction": (0.1, "App. C"),
+    "ema.decay": ("0.999 in SWA", "App. C"),
+    "loss.name": ("cross-entropy, GCE", "App. C"),
+    "loss.q": (0.7, "App. C"),
+    "model.name": ("pre-activation ResNet-18; ResNet-34 in Table 2", "App. C"),
+    "model.width": ("64; 16 in Table 1", "App. C, App. D"),
+    "optimizer.momentum": (0.9, "App. C"),
+    "optimizer.name": ("SGD with momentum", "App. C"),
+    "sam.m": ("the batch; 64 in Table 1", "App. C, App. D"),
+    "sam.perturbation": ("normalised; unnormalised in Fig. 10", "Sec. 3.2"),
+    "sam.rho": (".025-.4; .001-.2 in Table 1; .2 for ERM to SAM", "App. C, App. D"),
+    "schedule.name": ("0.1 times at 50% and 75%; cosine in Table 2", "App. C"),
+    "schedule.peak": (0.1, "App. C"),
+}
+# Of the training split; with classes, of those alone.
+TRAINING_EXAMPLES = {"cifar10": 50_000, "cifar100": 50_000, "fashion_mnist": 60_000}
+CLASSES = {"cifar10": 10, "cifar100": 100, "fashion_mnist": 10}
+IMAGES = {"cifar10": (32, 32, 3), "cifar100": (32, 32, 3), "fashion_mnist": (28, 28, 1)}
+
+
+def describe(name: str, scale: str) -> str:
+    """Settings, number of runs, steps and parameters of an experiment at a scale.
+
+    Raises: ValueError for an unknown experiment or scale.
+    """
+    settings, module = frame.settings(name, scale), frame.load(name)
+    if not hasattr(module, "runs"):
+        rows = [[key, json.dumps(value)] for key, value in settings.items()]
+        return results.table(["setting", "value"], rows)
+    runs = module.runs(module.SCALES[scale])
+    flat = {
+        key: configs.flatten(configs.check(cell.config)) for key, cell in runs.items()
+    }
+    rows = [
+        [
+            key,
+            _values(flat, key),
+            str(PAPER.get(key, ("-",))[0]),
+            PAPER.get(key, "--")[1],
+        ]
+        for key in configs.KEYS
+    ]
+    table = results.table(["setting", "value(s)", "paper", "where"], rows)
+    return f"{table}\n\n{_totals(runs)}"
+
+
+def _values(flat: Mapping[cells.Key, Mapping[str, Any]], key: str) -> str:
+    """The value of a key in all runs, or the few that it takes."""
+    return ", ".join(dict.fromkeys(str(values[key]) for values in flat.values()))
+
+
+def _totals(runs: Mapping[cells.Key, cells.Cell]) -> str:
+    """Runs, steps and parameters."""
+    steps, sizes = [], {}
+    for cell in runs.values():
+        config = configs.check(cell.config)
+        count, classes, image = shape(config)
+        train = count - round(config.data.validation_fraction * count)
+        start = cell.epoch
+        steps.append((config.epochs - start) * (train // config.batch_size))
+        label = f"{config.model.name}, {classes} classes"
+        if label not in sizes:
+            sizes[label] = parameters(config, classes, image)
+    lines = [f"{len(runs)} runs of {_span(steps)} steps: {sum(steps):,} steps in all."]
+    lines += [f"{label}: {size:,} parameters." for label, size in sizes.items()]
+    return "\n".join(lines)
+
+
+def shape(config: Any) -> tuple[int, int, tuple[int, ...]]:
+    """Training examples, classes and image shape, without reading CIFAR."""
+    name, chosen = config.data.name, config.data.classes
+    if name not in TRAINING_EXAMPLES:
+        source = data.load(name, classes=chosen or None)
+        return len(source.train_labels), source.num_classes, source.image_shape
+    count, classes = TRAINING_EXAMPLES[name], CLASSES[name]
+    kept = len(chosen) or classes  # all classes are equally large
+    return count * kept // classes, kept, IMAGES[name]
+
+
+def parameters(config: Any, classes: int, image: tuple[int, ...]) -> int:
+    """Number of parameters of a run's network, without making them."""
+    module = problem.create_model(config, classes, 1, config.batch_size)
+    made = jax.eval_shape(
+        lambda key: models.initialize(module, key, image, np.float32),
+        jax.random.key(0),
+    )
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(made["params"]))
+
+
+def _span(numbers: list[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -1,0 +1,114 @@
+"""Normalised and unnormalised SAM, without label noise and with 60% of it.
+
+Each with a rho grid of its own, chosen by the noisy validation set: what is a radius in
+one is a step size in the other.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from configs import cifar10, cifar10_noise
+from experiments import cells, study
+from experiments.frame import Arrays, Claim
+from sam_jax import plotting
+
+SOURCE = "Figure 10"
+RECIPES = {"clean": cifar10, "noisy": cifar10_noise}
+TITLES = {"clean": "without label noise", "noisy": "60% label noise"}
+LABELS = {"erm": "ERM", "sam": "normalised SAM", "unnormalized": "unnormalised SAM"}
+PAPER = {"clean": "3.69 and 3.70", "noisy": "10.03 and 10.29"}
+CURVES = {"curve": "test_error", "train": "train_error"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """rho: radii of the normalised form. steps: step sizes of the unnormalised one."""
+
+    seeds: tuple[int, ...] = (0,)
+    rho: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.3, 0.4)
+    steps: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.3, 0.4)
+    recipe: str = ""
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+SCALES = {
+    "smoke": Settings(
+        rho=(0.1,),
+        steps=(0.1,),
+        recipe="smoke",
+        changes={"model.name": "conv_net"},
+    ),
+    "cpu": Settings(
+        seeds=(0, 1, 2),
+        rho=(0.1, 0.2, 0.4),
+        steps=(0.1, 0.3, 0.5),
+        recipe="embedded",
+        changes={"model.name": "conv_net"},
+    ),
+    "paper": Settings(),
+}
+
+
+def methods(settings: Settings, noise: str) -> list[study.Method]:
+    """ERM and both forms of SAM."""
+    grids = {"erm": (), "sam": settings.rho, "unnormalized": settings.steps}
+    found = []
+    for kind, label in LABELS.items():
+        names = cells.variants(kind, settings.recipe)
+        config = cells.changed(RECIPES[noise].get_config(names), settings.changes)
+        found.append(study.Method(f"{noise}_{kind}", label, config, grids[kind]))
+    return found
+
+
+def runs(settings: Settings) -> dict[cells.Key, cells.Cell]:
+    """Every form, rho and seed, without and with noise."""
+    found: dict[cells.Key, cells.Cell] = {}
+    for noise in RECIPES:
+        found |= study.runs(methods(settings, noise), settings.seeds)
+    return found
+
+
+def run(
+    settings: Settings, trained: Mapping[cells.Key, cells.Trained]
+) -> tuple[Arrays, list[Claim]]:
+    """Curves of all runs, and whether the two forms come to the same error."""
+    arrays: dict[str, Any] = {}
+    for noise in RECIPES:
+        some = methods(settings, noise)
+        own = {k: t for k, t in trained.items() if k[0].startswith(noise)}
+        arrays |= study.collect(some, settings.seeds, own, curves=CURVES)
+    return arrays, list(_claims(arrays))
+
+
+def _claims(arrays: Arrays) -> Iterator[Claim]:
+    for noise, title in TITLES.items():
+        errors = {
+            kind: study.chosen(arrays, f"{noise}_{kind}", "best") for kind in LABELS
+        }
+        gap = 100 * float((errors["unnormalized"] - errors["sam"]).mean())
+        text = f"{title}: unnormalised less normalised SAM, best epoch (points)"
+        paper = PAPER[noise]
+        both = [study.spread(errors[kind]) for kind in ("unnormalized", "sam")]
+        words = f"{gap:.1f} ({both[0]} and {both[1]})"
+        yield Claim(text, "Fig. 10", paper, words, "|.| <= 3", abs(gap) <= 3)
+        for kind in ("sam", "unnormalized"):
+            text = f"{title}: {LABELS[kind]} below ERM, best epoch"
+            yield study.lower(text, "App. B.3", None, errors[kind], errors["erm"])
+        ratio = study.rho(arrays, f"{noise}_unnormalized") / study.rho(
+            arrays, f"{noise}_sam"
+        )
+        text = f"{title}: best unnormalised rho over the best normalised one"
+        paper_ratio = {"clean": 3.0, "noisy": 2.0}[noise]
+        yield Claim(text, "App. B.3", paper_ratio, ratio, "> 1", ratio > 1)
+
+
+def plot(arrays: Arrays) -> plotting.Figure:
+    """Test error over epochs, and the best epoch's over rho."""
+    figure, axes = plotting.panels(2, 2)
+    for i, (noise, title) in enumerate(TITLES.items()):
+        known = {f"{noise}_{kind}": label for kind, label in LABELS.items()}
+        study.draw_curves(axes[2 * i], arrays, known, title=title)
+        grid = axes[2 * i + 1]
+        study.draw_grid(grid, arrays, known, ylabel="test error, best epoch (%)")
+    return figure

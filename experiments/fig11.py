@@ -1,0 +1,148 @@
+"""The loss on the line from ERM's weights to SAM's, and to the average of ERM's own.
+
+SAM ends in another valley than ERM; the average of ERM's weights (SWA in the paper, a
+moving average) in the same one. BatchNorm's statistics are made anew on the way.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from configs import cifar10
+from experiments import cells, study
+from experiments.frame import Arrays, Claim
+from sam_jax import plotting, sharpness
+from sam_jax.training import measure, restore
+
+SOURCE = "Figure 11"
+LABELS = {"erm": "ERM", "sam": "SAM"}
+ENDS = {"sam": "SAM", "ema": "average of ERM"}
+FIGURES = ("train_loss", "test_loss", "train_error", "test_error")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """points: of a line, from alpha = -span at ERM's side to 1 + span."""
+
+    seeds: tuple[int, ...] = (0,)
+    rho: float = 0.1
+    points: int = 31
+    span: float = 0.5
+    ema_decay: float = 0.999
+    recipe: str = ""
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+SCALES = {
+    "smoke": Settings(
+        points=5, recipe="smoke", changes={"model.name": "conv_net", "epochs": 2}
+    ),
+    "cpu": Settings(seeds=(0, 1, 2), rho=0.05, ema_decay=0.99, recipe="embedded"),
+    "paper": Settings(),
+}
+
+
+def methods(settings: Settings) -> list[study.Method]:
+    """ERM with its average, and SAM."""
+    found = []
+    for kind, label in LABELS.items():
+        config = cifar10.get_config(cells.variants(kind, settings.recipe))
+        decay = {"ema.decay": settings.ema_decay} if kind == "erm" else {}
+        config = cells.changed(config, decay | dict(settings.changes))
+        found.append(study.Method(kind, label, config, (settings.rho,)))
+    return found
+
+
+def runs(settings: Settings) -> dict[cells.Key, cells.Cell]:
+    """ERM and SAM on every seed."""
+    return study.runs(methods(settings), settings.seeds)
+
+
+def run(
+    settings: Settings, trained: Mapping[cells.Key, cells.Trained]
+) -> tuple[Arrays, list[Claim]]:
+    """Losses and errors on both lines, and how far their ends are apart."""
+    s = settings
+    alphas = np.linspace(-s.span, 1 + s.span, s.points)
+    lines, distances = [], []
+    for seed in s.seeds:
+        pair = [trained[kind, s.rho, seed].workdir for kind in LABELS]
+        met = _lines(*pair, alphas)
+        lines.append(met[0])
+        distances.append(met[1])
+    lines, distances = np.array(lines), np.array(distances)
+    arrays: dict[str, np.ndarray] = {"alphas": alphas}
+    for i, end in enumerate(ENDS):
+        arrays[f"{end}_distance"] = distances[:, i]
+        for j, figure in enumerate(FIGURES):
+            arrays[f"{end}_{figure}"] = lines[:, i, :, j]
+    return arrays, list(_claims(arrays))
+
+
+def _lines(erm_dir, sam_dir, alphas) -> tuple[np.ndarray, np.ndarray]:
+    """Figures f[2, points, 4] on the lines to SAM and to the average; distances f[2]"""
+    erm_run, sam_run = restore.read(erm_dir), restore.read(sam_dir)
+    (erm,) = erm_run.states(erm_run.epochs()[-1:])
+    (sam,) = sam_run.states(sam_run.epochs()[-1:])
+    evaluate = measure.evaluate_anew(erm_run, erm)
+
+    def figures(params):
+        met = evaluate(params)
+        return [met[name] for name in FIGURES]
+
+    start = erm_run.initial_state().params
+    lines, distances = [], []
+    for end in (sam.params, erm.ema_params):
+        lines.append(sharpness.interpolate(figures, erm.params, end, alphas))
+        distances.append(sharpness.relative_distance(end, erm.params, start))
+    return np.array(lines), np.array(distances)
+
+
+def _claims(arrays: Arrays) -> Iterator[Claim]:
+    inside = (arrays["alphas"] >= 0) & (arrays["alphas"] <= 1)
+    barrier = {end: _barrier(arrays[f"{end}_train_loss"][:, inside]) for end in ENDS}
+    text = "barrier of the training loss between ERM and {}, over the higher end"
+    high, low = barrier["sam"].mean(), barrier["ema"].mean()
+    yield Claim(text.format("SAM"), "Fig. 11", "a peak", high, "> 0", high > 0)
+    words = f"< {high:.3g}, that to SAM"
+    yield Claim(text.format("its average"), "Fig. 11", "none", low, words, low < high)
+    peak = float(arrays["sam_test_error"][:, inside].max(1).mean())
+    text = "largest test error between ERM and SAM (%)"
+    yield Claim(text, "Fig. 11", 40, 100 * peak, "< 70", peak < 0.7)
+    far = float(arrays["sam_distance"].mean())
+    text = "|w_SAM - w_ERM| / |w_SAM - start|"
+    paper = "about 1/3 (printed of SAM and SWA)"
+    yield Claim(text, "App. D", paper, far, "> 0.2", far > 0.2)
+    near = float(arrays["ema_distance"].mean())
+    text = "|w_EMA - w_ERM| / |w_EMA - start|, below that of SAM"
+    yield Claim(text, "App. D", None, near, f"< {far:.3g}", near < far)
+
+
+def _barrier(losses: np.ndarray) -> np.ndarray:
+    """Greatest loss on a line over the higher of its two ends, f[seeds]."""
+    return losses.max(1) - np.maximum(losses[:, 0], losses[:, -1])
+
+
+def plot(arrays: Arrays) -> plotting.Figure:
+    """Loss and error on the lines to SAM and to the average."""
+    figure, axes = plotting.panels(2, 2)
+    for row, (end, label) in enumerate(ENDS.items()):
+        for panel, name, unit in (
+            (axes[2 * row], "loss", 1),
+            (axes[2 * row + 1], "error", 100),
+        ):
+            for color, part in zip(plotting.COLORS, ("train", "test"), strict=False):
+                values = unit * arrays[f"{end}_{part}_{name}"]
+                x = arrays["alphas"]
+                plotting.band(panel, x, values, color=color, label=part)
+            for at in (0, 1):
+                panel.axvline(at, color="gray", linewidth=0.8)
+            panel.set(xlabel=f"0: ERM, 1: {label}")
+            panel.set(ylabel=name if unit == 1 else f"{name} (%)")
+            panel.margins(x=0)
+        axes[2 * row].set_yscale("log")
+        axes[2 * row].set_title(f"from ERM to {label}")
+    axes[0].legend(frameon=False)
+    return figure

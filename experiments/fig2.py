@@ -1,0 +1,140 @@
+"""ERM and SAM on clean labels, and one after the other for the last tenth of epochs.
+
+Both fit the training set. SAM for the last tenth alone, from the checkpoint of ERM and
+with a larger rho, is to improve on ERM; ERM for the last tenth is to keep what SAM has
+found.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from configs import cifar10
+from experiments import cells, study
+from experiments.frame import Arrays, Claim
+from sam_jax import plotting
+
+SOURCE = "Figure 2"
+LABELS = {
+    "erm": "ERM",
+    "sam": "SAM",
+    "erm_to_sam": "ERM → SAM",
+    "sam_to_erm": "SAM → ERM",
+}
+PARENTS = {"erm_to_sam": "erm", "sam_to_erm": "sam"}
+CURVES = {"curve": "test_error", "loss": "train_loss"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """rho: of SAM from the start. switch_rho: of SAM in the last tenth."""
+
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    rho: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.3, 0.4)
+    switch_rho: tuple[float, ...] = (0.2,)
+    recipe: str = ""
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+SCALES = {
+    "smoke": Settings(
+        seeds=(0,),
+        rho=(0.1,),
+        recipe="smoke",
+        changes={"model.name": "conv_net", "epochs": 10},
+    ),
+    "cpu": Settings(
+        seeds=(0, 1, 2), rho=(0.05, 0.1), switch_rho=(0.2,), recipe="embedded"
+    ),
+    "paper": Settings(),
+}
+
+
+def methods(settings: Settings) -> list[study.Method]:
+    """ERM and SAM from the start, and each after the other has done nine tenths."""
+    recipe, found = settings.recipe, []
+    for key, label in LABELS.items():
+        kind = PARENTS.get(key, key)
+        config = cifar10.get_config(cells.variants(kind, recipe))
+        config = cells.changed(config, settings.changes)
+        tenth = config.epochs // 10
+        # The checkpoint at nine tenths is the start of the switched run.
+        config.checkpoint.update(every_epochs=tenth, keep=2)
+        if key == "erm_to_sam":
+            config.sam.update(kind="sam", start_epoch=config.epochs - tenth)
+        if key == "sam_to_erm":
+            config.sam.stop_epoch = config.epochs - tenth
+        grids = {"erm": (), "erm_to_sam": settings.switch_rho}
+        found.append(study.Method(key, label, config, grids.get(key, settings.rho)))
+    return found
+
+
+def runs(settings: Settings) -> dict[cells.Key, cells.Cell]:
+    """Every method, rho and seed; the switched ones go on from the others."""
+    found = study.runs(methods(settings), settings.seeds)
+    plain = [key for key in found if key[0] == "erm"]
+    for (name, rho, seed), cell in found.items():
+        if name in PARENTS:
+            erm = next(key for key in plain if key[2] == seed)
+            parent = erm if name == "erm_to_sam" else ("sam", rho, seed)
+            sam = cell.config.sam
+            switch = sam.start_epoch or sam.stop_epoch
+            found[name, rho, seed] = cells.Cell(cell.config, parent, switch)
+    return found
+
+
+def run(
+    settings: Settings, trained: Mapping[cells.Key, cells.Trained]
+) -> tuple[Arrays, list[Claim]]:
+    """Curves of all runs, and what each switch does."""
+    figures = study.FIGURES | {"train_loss": "train_loss_last"}
+    arrays = study.collect(
+        methods(settings), settings.seeds, trained, figures=figures, curves=CURVES
+    )
+    first = methods(settings)[-1].config.sam.stop_epoch
+    arrays = {**arrays, "switch": np.array(first)}
+    return arrays, list(_claims(arrays))
+
+
+def _claims(arrays: Arrays) -> Iterator[Claim]:
+    for key, paper in (("erm", 0.0012), ("sam", 0.0009)):
+        loss = float(study.chosen(arrays, key, "train_loss").mean())
+        text = f"{LABELS[key]} fits the training set: last mean training loss"
+        yield Claim(text, "Fig. 2", paper, loss, "< 1e-2", loss < 1e-2)
+    last = {key: study.chosen(arrays, key, "last") for key in LABELS}
+    text = "SAM below ERM: test error, last epoch"
+    yield study.lower(text, "Fig. 2", "3.76 against 5.03", last["sam"], last["erm"])
+    text = "ERM → SAM below ERM: test error, last epoch"
+    yield study.lower(text, "Fig. 2", None, last["erm_to_sam"], last["erm"])
+    text = "SAM → ERM keeps what SAM found: test error, last epoch, against SAM's"
+    errors = last["sam_to_erm"], last["sam"]
+    yield study.lower(text, "Fig. 2", None, *errors, margin=-0.002)
+    for key in ("erm", "sam"):
+        gap = last[key] - study.chosen(arrays, key, "curve").min(-1)
+        text = f"{LABELS[key]}: last test error above the least of all epochs (points)"
+        worst = 100 * float(gap.mean())
+        yield Claim(text, "Sec. 3.3", 0.1, worst, "<= 0.5", worst <= 0.5)
+
+
+def plot(arrays: Arrays) -> plotting.Figure:
+    """Training loss and test error: from the start, and with a switch."""
+    figure, axes = plotting.panels(2, 2)
+    start = {key: LABELS[key] for key in ("erm", "sam")}
+    for row, names in enumerate((start, LABELS)):
+        loss, error = axes[2 * row : 2 * row + 2]
+        study.draw_curves(loss, arrays, names, "loss", ylabel="training loss")
+        loss.set_yscale("log")
+        study.draw_curves(error, arrays, names)
+        top = np.percentile(
+            [study.chosen(arrays, k, "curve")[:, 4:] for k in names], 98
+        )
+        error.set_ylim(0, 100 * max(top, 0.05))
+        if row:
+            for panel in (loss, error):
+                panel.axvline(arrays["switch"], color="gray", linewidth=0.8)
+                panel.set_xlim(0.8 * arrays["switch"], arrays["epoch"][-1])
+    axes[0].set_title("one method throughout")
+    axes[2].set_title("switched at the grey line")
+    return figure

@@ -1,0 +1,170 @@
+"""Overfitting of noisy labels, and how SAM's gradient aligns with their part of it.
+
+60% label noise. Left: errors of ERM and SAM over training. Right: at the weights of an
+ERM model, the cosine of the gradient on batches, taken at w and at SAM's point, with
+the gradient of the true labels and with that of the noisy examples.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from configs import cifar10_noise
+from experiments import cells, study
+from experiments.frame import Arrays, Claim
+from sam_jax import plotting
+from sam_jax.training import measure
+
+SOURCE = "Figure 3"
+LABELS = {"erm": "ERM", "sam": "SAM"}
+PARTS = {
+    "curve": ("test_error", "test"),
+    "clean": ("train_clean_error", "training, clean"),
+    "noisy_curve": ("train_noisy_error", "training, noisy"),
+}
+REFERENCES = ("true", "noisy")
+MEMORISED = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """rho: of SAM. alignment_rho: of SAM's point in the cosines; checkpoints: at how
+    many of them, batches: over how many batches each.
+    """
+
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    rho: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.3, 0.4)
+    alignment_rho: float = 0.2
+    checkpoints: int = 50
+    batches: int = 20
+    recipe: str = ""
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+SCALES = {
+    "smoke": Settings(
+        seeds=(0,),
+        rho=(0.1,),
+        checkpoints=2,
+        batches=1,
+        recipe="smoke",
+        changes={"model.name": "conv_net", "epochs": 4},
+    ),
+    "cpu": Settings(
+        seeds=(0, 1, 2),
+        rho=(0.05, 0.1),
+        alignment_rho=0.1,
+        checkpoints=10,
+        batches=10,
+        recipe="embedded",
+    ),
+    "paper": Settings(),
+}
+
+
+def methods(settings: Settings) -> list[study.Method]:
+    """ERM, which keeps the checkpoints that the cosines need, and SAM."""
+    s, found = settings, []
+    for kind, label in LABELS.items():
+        config = cifar10_noise.get_config(cells.variants(kind, s.recipe))
+        config = cells.changed(config, s.changes)
+        if kind == "erm":
+            every = config.epochs // s.checkpoints
+            config.checkpoint.update(every_epochs=every, keep=s.checkpoints)
+        rho = () if kind == "erm" else s.rho
+        found.append(study.Method(kind, label, config, rho))
+    return found
+
+
+def runs(settings: Settings) -> dict[cells.Key, cells.Cell]:
+    """ERM, and SAM with every rho, on every seed."""
+    return study.runs(methods(settings), settings.seeds)
+
+
+def run(
+    settings: Settings, trained: Mapping[cells.Key, cells.Trained]
+) -> tuple[Arrays, list[Claim]]:
+    """Error curves, and cosines at the checkpoints of ERM."""
+    curves = {name: part[0] for name, part in PARTS.items()}
+    arrays = study.collect(methods(settings), settings.seeds, trained, curves=curves)
+    found = [
+        measure.alignment_over_training(
+            run.workdir, rho=settings.alignment_rho, batches=settings.batches
+        )
+        for (kind, _, _), run in trained.items()
+        if kind == "erm"
+    ]
+    epochs = found[0].epochs
+    cosines = {
+        f"cosine_{name}": np.stack([getattr(f, name) for f in found])
+        for name in REFERENCES
+    }
+    arrays = {**arrays, "cosine_epoch": np.array(epochs), **cosines}
+    return arrays, list(_claims(arrays))
+
+
+def _claims(arrays: Arrays) -> Iterator[Claim]:
+    last = [study.chosen(arrays, key, "last") for key in ("sam", "erm")]
+    text = "SAM at least 30 points below ERM: test error, last epoch"
+    yield study.lower(text, "target", None, *last, margin=0.30)
+    best = [study.chosen(arrays, key, "best") for key in ("sam", "erm")]
+    text = "SAM below ERM: test error, best epoch by noisy validation"
+    paper = "10.03 (SAM, rho .2)"
+    yield study.lower(text, "Fig. 3a, App. B.3", paper, *best)
+    erm = last[1] - best[1]
+    text = "ERM overfits: last test error above the best epoch's (points)"
+    yield Claim(text, "Fig. 3a", "> 0", 100 * erm.mean(), "> 0", erm.mean() > 0)
+    late = _late(arrays)
+    at_w, at_sam = np.moveaxis(arrays["cosine_noisy"][:, late].mean(1), -1, 0)
+    text = "after memorisation the cosine with the noisy part is lower at SAM's point"
+    words = f"{at_sam.mean():.3f} against {at_w.mean():.3f} at w"
+    holds = bool(np.all(at_sam < at_w))
+    yield Claim(text, "Fig. 3c", "lower", words, "on every seed", holds)
+    change = np.diff(arrays["cosine_true"][:, late].mean(1), axis=-1)[:, 0]
+    text = "after memorisation SAM's point changes the cosine with the true part by"
+    yield Claim(
+        text,
+        "Fig. 3b",
+        0,
+        change.mean(),
+        "|.| <= 0.05",
+        bool(np.all(abs(change) <= 0.05)),
+    )
+
+
+def _late(arrays: Arrays) -> np.ndarray:
+    """The checkpoints after which ERM has fitted half of the noisy labels, bool[C].
+
+    The last one alone where it never has.
+    """
+    error = arrays["erm_noisy_curve"][0].mean(0)
+    at = np.isin(arrays["epoch"], arrays["cosine_epoch"])
+    late = error[at] < MEMORISED
+    late[-1] = True
+    return late
+
+
+def plot(arrays: Arrays) -> plotting.Figure:
+    """Errors over training; cosines with the true and the noisy gradients."""
+    figure, (errors, *axes) = plotting.panels(1, 3)
+    styles = {"curve": "-", "clean": ":", "noisy_curve": "--"}
+    for key, color in zip(LABELS, plotting.COLORS, strict=False):
+        for name, (_, part) in PARTS.items():
+            label = f"{LABELS[key]}, {part}"
+            curve = 100 * study.chosen(arrays, key, name).mean(0)
+            line = {"color": color, "linestyle": styles[name], "label": label}
+            errors.plot(arrays["epoch"], curve, **line)
+    errors.set(xlabel="epoch", ylabel="error (%)", title="errors", ylim=(0, 100))
+    errors.legend(frameon=False, fontsize="x-small")
+    for panel, name in zip(axes, REFERENCES, strict=True):
+        for i, where in enumerate(("at w", "at SAM's point")):
+            cosines = arrays[f"cosine_{name}"][..., i]
+            color = plotting.COLORS[i]
+            x = arrays["cosine_epoch"]
+            plotting.band(panel, x, cosines, color=color, label=where)
+        title = f"cosine with the gradient of the {name} labels"
+        panel.set(xlabel="epoch of ERM", ylabel="cosine", title=title)
+        panel.legend(frameon=False)
+    return figure

@@ -1,0 +1,81 @@
+"""Robust overfitting beside the overfitting of noisy labels, with ERM and with SAM.
+
+The same small network: on the left with 60% of the training labels replaced at random,
+on the right on attacked images with true labels.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from experiments import adversarial, cells, study
+from experiments.adversarial import Settings
+from experiments.frame import Arrays, Claim
+from sam_jax import plotting
+
+SOURCE = "Section 5"
+NOISY = {"noisy_at": "clean", "noisy_sam": "sam"}
+LABELS = {
+    "noisy_at": "ERM",
+    "noisy_sam": "SAM",
+    "at": "adversarial training",
+    "sam": "adversarial training + SAM",
+}
+SCALES = adversarial.scales(Settings(recipe="long"))
+NOISE = {"attack.kind": "none", "attack.eval_steps": 0, "data.noise.fraction": 0.6}
+FIGURES = {
+    "validation": "validation_error_best",
+    "best": "test_error_best",
+    "last": "test_error_last",
+}
+
+
+def methods(settings: Settings) -> tuple[list[study.Method], list[study.Method]]:
+    """ERM and SAM on noisy labels, and both on attacked images."""
+    noisy = [
+        study.Method(key, LABELS[key], cells.changed(m.config, NOISE), m.rho)
+        for key, name in NOISY.items()
+        for m in adversarial.methods(settings, [name])
+    ]
+    return noisy, adversarial.methods(settings, ("at", "sam"))
+
+
+def runs(settings: Settings) -> dict[cells.Key, cells.Cell]:
+    """Every method, rho and seed."""
+    noisy, attacked = methods(settings)
+    return study.runs([*noisy, *attacked], settings.seeds)
+
+
+def run(
+    settings: Settings, trained: Mapping[cells.Key, cells.Trained]
+) -> tuple[Arrays, list[Claim]]:
+    """Test errors on noisy labels and robust errors over epochs."""
+    noisy, _ = methods(settings)
+    ours = {key: found for key, found in trained.items() if key[0] in NOISY}
+    arrays = {
+        **study.collect(noisy, settings.seeds, ours, figures=FIGURES),
+        **adversarial.collect(settings, ("at", "sam"), trained),
+    }
+    return arrays, list(_claims(arrays))
+
+
+def _claims(arrays: Arrays) -> Iterator[Claim]:
+    for erm, sam, what in (
+        ("noisy_at", "noisy_sam", "noisy labels: test error"),
+        ("at", "sam", "attacks: robust test error"),
+    ):
+        best, last = (study.chosen(arrays, erm, name) for name in ("best", "last"))
+        rise = 100 * float((last - best).mean())
+        text = f"{what} of ERM rises after its best epoch (points)"
+        yield Claim(text, "Sec. 5", "> 0", rise, "> 0", rise > 0)
+        errors = study.chosen(arrays, sam, "last"), last
+        yield study.lower(f"{what} of SAM below ERM's, last", "Sec. 5", None, *errors)
+
+
+def plot(arrays: Arrays) -> plotting.Figure:
+    """Error over epochs: noisy labels on the left, attacks on the right."""
+    figure, (left, right) = plotting.panels(1, 2)
+    noisy = {key: LABELS[key] for key in NOISY}
+    study.draw_curves(left, arrays, noisy, title="60% label noise")
+    attacked = {key: LABELS[key] for key in ("at", "sam")}
+    title, ylabel = "adversarial training", "robust test error (%)"
+    study.draw_curves(right, arrays, attacked, title=title, ylabel=ylabel)
+    return figure

@@ -1,0 +1,32 @@
+"""Test error against m, with GroupNorm and with BatchNorm.
+
+With BatchNorm a group has statistics of its own, so that smaller groups change the
+network as well as the perturbation, and m = 1 has none. Otherwise as `m_sharpness`.
+"""
+
+from experiments.m_sharpness import Settings, methods, plot, run, runs
+
+__all__ = ["SCALES", "SOURCE", "methods", "plot", "run", "runs"]
+
+SOURCE = "m-sharpness, BatchNorm and GroupNorm"
+SCALES = {
+    "smoke": Settings(
+        seeds=(0,),
+        m=(0,),
+        rho=(0.1,),
+        norms=("batch",),
+        recipe="smoke",
+        changes={"epochs": 1, "schedule.warmup_epochs": 0.0},
+    ),
+    "cpu": Settings(
+        seeds=(0, 1),
+        m=(1, 16, 0),
+        rho=(0.05, 0.1),
+        rho_single=(0.02, 0.05),
+        rho_group=(0.05, 0.1),
+        norms=("group", "batch"),
+        recipe="embedded",
+        changes={"epochs": 30, "schedule.warmup_epochs": 3.0},
+    ),
+    "paper": Settings(norms=("group", "batch")),
+}

@@ -1,0 +1,160 @@
+"""Test error against m, the number of examples that share a perturbation.
+
+60% label noise, the batch fixed. Every m with a rho grid of its own: the gradient of a
+few examples is longer, and a perturbation of theirs does more. m = 1 is the SumMax
+objective, which costs what SAM does.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from configs import cifar10_noise
+from experiments import cells, study
+from experiments.frame import Arrays, Claim
+from sam_jax import plotting
+
+SOURCE = "m-sharpness (the paper's later version)"
+# What a network normalises with; "none" is a small convolutional network.
+NORMS = {"group": "GroupNorm", "batch": "BatchNorm", "none": "no normalisation"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """m: group sizes, 0 for the batch. rho: the grid of the batch, rho_single: of
+    m = 1, rho_group: of sizes between.
+    """
+
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    m: tuple[int, ...] = (1, 4, 16, 64, 0)
+    rho: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.4)
+    rho_single: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2)
+    rho_group: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.3)
+    norms: tuple[str, ...] = ("group",)
+    recipe: str = ""
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+SCALES = {
+    "smoke": Settings(
+        seeds=(0,),
+        m=(1, 0),
+        rho=(0.1,),
+        rho_single=(0.05,),
+        norms=("none",),
+        recipe="smoke",
+    ),
+    "cpu": Settings(
+        seeds=(0, 1, 2),
+        m=(1, 4, 16, 0),
+        rho=(0.1, 0.2, 0.3, 0.4),
+        rho_single=(0.02, 0.05, 0.1, 0.15),
+        rho_group=(0.05, 0.1, 0.2, 0.3),
+        norms=("none",),
+        recipe="embedded",
+    ),
+    "paper": Settings(),
+}
+
+
+def methods(settings: Settings) -> list[study.Method]:
+    """ERM and every m, for every kind of normalisation."""
+    found = []
+    for norm in settings.norms:
+        base = cifar10_noise.get_config(cells.variants("erm", settings.recipe))
+        network = {"model.name": "conv_net"} if norm == "none" else {"model.norm": norm}
+        base = cells.changed(base, network | dict(settings.changes))
+        found.append(study.Method(f"{norm}_erm", "ERM", base))
+        for m in settings.m:
+            if m == 1 and norm == "batch":
+                continue
+            keys = {"sam.kind": "sum_max", "sam.m": m} if m else {"sam.kind": "sam"}
+            label = f"m = {m or base.batch_size}"
+            config = cells.changed(base, keys)
+            method = study.Method(f"{norm}_{m}", label, config, _grid(settings, m))
+            found.append(method)
+    return found
+
+
+def _grid(settings: Settings, m: int) -> tuple[float, ...]:
+    return {0: settings.rho, 1: settings.rho_single}.get(m, settings.rho_group)
+
+
+def runs(settings: Settings) -> dict[cells.Key, cells.Cell]:
+    """Every m, rho and seed."""
+    return study.runs(methods(settings), settings.seeds)
+
+
+def run(
+    settings: Settings, trained: Mapping[cells.Key, cells.Trained]
+) -> tuple[Arrays, list[Claim]]:
+    """Errors of all runs, and whether each m does better than ERM."""
+    arrays = dict(study.collect(methods(settings), settings.seeds, trained))
+    batch = next(iter(runs(settings).values())).config.batch_size
+    arrays["m"] = np.array(settings.m)
+    arrays["sizes"] = np.array([m or batch for m in settings.m])
+    arrays["norms"] = np.array(settings.norms)
+    return arrays, list(_claims(arrays))
+
+
+def _claims(arrays: Arrays) -> Iterator[Claim]:
+    for norm in arrays["norms"]:
+        for key, label in _of_norm(arrays, norm).items():
+            if key == f"{norm}_erm":
+                continue
+            text = f"{NORMS[norm]}: {label} below ERM, test error, best epoch"
+            errors = [study.chosen(arrays, k, "best") for k in (key, f"{norm}_erm")]
+            yield study.lower(text, "m-sharpness", None, *errors)
+        smallest, *_, batch = list(_of_norm(arrays, norm))[1:] or [None]
+        if smallest == batch:
+            continue
+        names = [_of_norm(arrays, norm)[key] for key in (smallest, batch)]
+        text = f"{NORMS[norm]}: {names[0]} below {names[1]}, test error, best epoch"
+        errors = [study.chosen(arrays, key, "best") for key in (smallest, batch)]
+        yield study.lower(text, "Foret et al. 2021, Sec. 4.1", None, *errors)
+        ratio = study.rho(arrays, smallest) / study.rho(arrays, batch)
+        text = f"{NORMS[norm]}: best rho of {names[0]} over that of {names[1]}"
+        yield Claim(text, "m-sharpness", None, ratio, "< 1", ratio < 1)
+
+
+def _of_norm(arrays: Arrays, norm: str) -> dict[str, str]:
+    """key -> label of the methods with this normalisation."""
+    sizes = dict(zip(arrays["m"].tolist(), arrays["sizes"].tolist(), strict=True))
+    keys = {f"{norm}_{m}": f"m = {size}" for m, size in sizes.items()}
+    every = {f"{norm}_erm": "ERM"} | keys
+    return {key: label for key, label in every.items() if f"{key}_rho" in arrays}
+
+
+def plot(arrays: Arrays) -> plotting.Figure:
+    """Error over m at the best epoch and at the last, and over rho of every m."""
+    norms = arrays["norms"].tolist()
+    figure, axes = plotting.panels(len(norms), 3, width=3.8)
+    for row, norm in enumerate(norms):
+        known = _of_norm(arrays, norm)
+        over_m, last, grid = axes[3 * row : 3 * row + 3]
+        for panel, name, words in (
+            (over_m, "best", "best epoch"),
+            (last, "last", "last epoch"),
+        ):
+            _draw_over_m(panel, arrays, norm, name)
+            panel.set(ylabel=f"test error, {words} (%)", title=NORMS[norm])
+        study.draw_grid(grid, arrays, known, ylabel="test error, best epoch (%)")
+        grid.set_title(f"{NORMS[norm]}, over rho")
+    return figure
+
+
+def _draw_over_m(panel: plotting.Axes, arrays: Arrays, norm: str, name: str) -> None:
+    sizes = dict(zip(arrays["m"].tolist(), arrays["sizes"].tolist(), strict=True))
+    shown = {s: f"{norm}_{m}" for m, s in sizes.items() if f"{norm}_{m}_rho" in arrays}
+    errors = np.stack([study.chosen(arrays, key, name) for key in shown.values()], 1)
+    line = {"color": plotting.COLORS[1], "label": "SAM", "marker": "o"}
+    plotting.band(panel, list(shown), 100 * errors, **line)
+    erm = 100 * study.chosen(arrays, f"{norm}_erm", name)
+    panel.axhline(erm.mean(), color=plotting.COLORS[0], linestyle="--", label="ERM")
+    panel.set(xscale="log", xlabel="m")
+    panel.set_xticks(list(shown), [str(size) for size in shown])
+    panel.minorticks_off()
+    panel.set_ylim(bottom=0)
+    panel.legend(frameon=False)

@@ -1,0 +1,87 @@
+"""AutoAttack on adversarial training: plain, with pairing, with SAM; best and last.
+
+The standard ensemble of four attacks on the test images, so that a low robust error by
+PGD is not taken for masked gradients.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from experiments import adversarial, cells, study
+from experiments.frame import Arrays, Claim
+from sam_jax import plotting
+from sam_jax.training import audit
+
+SOURCE = "App. D, AutoAttack"
+KEYS = ("at", "pairing", "sam")
+PAPER = {"at": 52.56, "pairing": 51.15, "sam": 50.07}
+WHEN = ("best", "last")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(adversarial.Settings):
+    """count: test images attacked; 0 for all."""
+
+    count: int = 0
+
+
+SCALES = {
+    "smoke": Settings(seeds=(0,), rho=(0.1,), recipe="smoke", count=16),
+    "cpu": Settings(rho=(0.1,), recipe="cpu", count=256),
+    "paper": Settings(),
+}
+
+
+def runs(settings: Settings) -> dict[cells.Key, cells.Cell]:
+    """The three methods on every seed, with the checkpoints of best and last epoch."""
+    return study.runs(adversarial.methods(settings, KEYS), settings.seeds)
+
+
+def run(
+    settings: Settings, trained: Mapping[cells.Key, cells.Trained]
+) -> tuple[Arrays, list[Claim]]:
+    """Robust errors by PGD, and of the chosen runs by AutoAttack, f[seeds, when]."""
+    arrays = dict(adversarial.collect(settings, KEYS, trained))
+    for key in KEYS:
+        rho = list(arrays[f"{key}_rho"])[study.index(arrays, key)]
+        chosen = [trained[key, rho, seed] for seed in settings.seeds]
+        arrays[f"{key}_auto"] = np.array([_attacked(r, settings) for r in chosen])
+    return arrays, list(_claims(arrays))
+
+
+def _attacked(run: cells.Trained, settings: Settings) -> list[float]:
+    epochs = [int(run.figure("best_epoch")), int(run.figure("epochs"))]
+    found = audit.auto_attack(run.workdir, epochs, count=settings.count or None)
+    return [1 - float(a.result.robust.mean()) for a in found]
+
+
+def _claims(arrays: Arrays) -> Iterator[Claim]:
+    for key in ("sam", "pairing"):
+        for i, when in enumerate(WHEN):
+            text = f"{adversarial.METHODS[key][0]} below plain by AutoAttack, {when}"
+            paper = f"{PAPER[key]} against {PAPER['at']}" if when == "best" else None
+            errors = (arrays[f"{k}_auto"][:, i] for k in (key, "at"))
+            yield study.lower(text, SOURCE, paper, *errors)
+    for key in KEYS:
+        last = study.chosen(arrays, key, "last").mean()
+        gap = 100 * float(arrays[f"{key}_auto"][:, 1].mean() - last)
+        text = f"{adversarial.METHODS[key][0]}: AutoAttack above PGD, last (points)"
+        yield Claim(text, SOURCE, None, gap, "<= 10: no masking", gap <= 10)
+
+
+def plot(arrays: Arrays) -> plotting.Figure:
+    """A pair of bars a method, with every seed as a point."""
+    figure, (axes,) = plotting.panels(width=5.5)
+    for i, key in enumerate(KEYS):
+        errors = 100 * arrays[f"{key}_auto"]
+        for j, when in enumerate(WHEN):
+            x, color = i + 0.4 * j - 0.2, plotting.COLORS[j]
+            label = f"{when} epoch" if i == 0 else None
+            axes.bar(x, errors[:, j].mean(), 0.38, color=color, alpha=0.4, label=label)
+            axes.plot(np.full(len(errors), x), errors[:, j], ".", color=color)
+    axes.set_xticks(range(len(KEYS)), ["plain", "+ pairing", "+ SAM"])
+    axes.set(ylabel="robust test error by AutoAttack (%)")
+    axes.legend(frameon=False)
+    return figure

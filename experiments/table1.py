@@ -1,0 +1,150 @@
+"""Which part of SAM helps against noisy labels: the direction or the derivative.
+
+Two classes, 80% label noise. SAM direction keeps the loss derivative at w and takes the
+network's gradient at the ascent point; SAM derivative does the opposite. rho and epoch
+by the noisy validation set, for each method its own rho.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from configs import two_class
+from experiments import cells, study
+from experiments.frame import Arrays, Claim
+from sam_jax import plotting
+
+SOURCE = "Table 1, Figure 12"
+LABELS = {
+    "erm": "ERM",
+    "sam_direction": "SAM direction",
+    "sam_derivative": "SAM derivative",
+    "sam": "SAM",
+}
+# (better, worse, the paper's test errors at the best epoch in %).
+ORDER = (
+    ("sam_direction", "erm", "11.30 ± .68 against 13.47 ± .80"),
+    ("sam", "sam_direction", "9.02 ± .34 against 11.30 ± .68"),
+    ("sam_derivative", "sam_direction", "7.45 ± .28 against 11.30 ± .68"),
+    ("sam_derivative", "sam", "7.45 ± .28 against 9.02 ± .34"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """rho: the grid. recipe: variant of configs/two_class.py that sets the scale."""
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    rho: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2)
+    recipe: str = ""
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+SCALES = {
+    "smoke": Settings(
+        seeds=(0,), rho=(0.1,), recipe="smoke", changes={"model.name": "conv_net"}
+    ),
+    # 287 images of two digits. A quarter of them validates: a tenth would be 28, of
+    # which noise turns 11.
+    "cpu": Settings(
+        seeds=(0, 1, 2, 3, 4),
+        rho=(0.01, 0.03, 0.1, 0.2, 0.4),
+        recipe="embedded",
+        changes={
+            "model.name": "conv_net",
+            "epochs": 100,
+            "schedule.warmup_epochs": 10.0,
+            "checkpoint.every_epochs": 100,
+            "data.validation_fraction": 0.25,
+        },
+    ),
+    "paper": Settings(),
+}
+
+
+def methods(settings: Settings) -> list[study.Method]:
+    """ERM, and each part of SAM with its rho grid."""
+    return [
+        study.Method(
+            kind,
+            label,
+            cells.changed(
+                two_class.get_config(cells.variants(kind, settings.recipe)),
+                settings.changes,
+            ),
+            () if kind == "erm" else settings.rho,
+        )
+        for kind, label in LABELS.items()
+    ]
+
+
+def runs(settings: Settings) -> dict[cells.Key, cells.Cell]:
+    """Every method, rho and seed."""
+    return study.runs(methods(settings), settings.seeds)
+
+
+def run(
+    settings: Settings, trained: Mapping[cells.Key, cells.Trained]
+) -> tuple[Arrays, list[Claim]]:
+    """Errors of all runs, and the order of the methods."""
+    arrays = study.collect(methods(settings), settings.seeds, trained)
+    return arrays, [
+        *order_claims(arrays),
+        oscillates(arrays),
+        *(price_of_choosing(arrays, key) for key in LABELS),
+    ]
+
+
+def order_claims(arrays: Arrays) -> Iterator[Claim]:
+    """The order of Table 1, pair by pair, at the best epoch by validation."""
+    for better, worse, paper in ORDER:
+        text = f"{LABELS[better]} below {LABELS[worse]}: test error, best epoch"
+        errors = (study.chosen(arrays, key, "best") for key in (better, worse))
+        yield study.lower(text, "Table 1", paper, *errors)
+
+
+def oscillates(arrays: Arrays) -> Claim:
+    """The test error of SAM derivative jumps from epoch to epoch more than SAM's."""
+    jumps = {
+        key: float(np.abs(np.diff(study.chosen(arrays, key, "curve"), axis=-1)).mean())
+        for key in ("sam_derivative", "sam")
+    }
+    ratio = jumps["sam_derivative"] / max(jumps["sam"], 1e-9)
+    text = "SAM derivative oscillates: mean change of test error an epoch, over SAM's"
+    return Claim(text, "Fig. 12", "> 1", ratio, "> 1", ratio > 1)
+
+
+def price_of_choosing(arrays: Arrays, key: str) -> Claim:
+    """What the noisy validation set costs: the chosen epoch's test error over the least
+    of all epochs. Where it is larger than the methods differ, it decides their order.
+    """
+    best = study.chosen(arrays, key, "best")
+    least = study.chosen(arrays, key, "curve").min(-1)
+    price = 100 * float((best - least).mean())
+    words = f"{price:.1f} ({study.spread(best)}, least {study.spread(least)})"
+    text = f"{LABELS[key]}: test error at the epoch chosen over the least (points)"
+    return Claim(text, "early stopping", None, words, "<= 2", price <= 2)
+
+
+def plot(arrays: Arrays) -> plotting.Figure:
+    """Test error over epochs for every seed, over rho, and at the best epoch."""
+    seeds = arrays["seeds"]
+    figure, axes = plotting.panels(2, max(3, -(-(len(seeds) + 3) // 2)), width=3.6)
+    for i, (panel, seed) in enumerate(zip(axes, seeds, strict=False)):
+        for color, (key, label) in zip(plotting.COLORS, LABELS.items(), strict=False):
+            error = 100 * study.chosen(arrays, key, "curve")[i]
+            panel.plot(arrays["epoch"], error, color=color, label=label, linewidth=1)
+            best = 100 * study.chosen(arrays, key, "best")[i]
+            panel.axhline(best, color=color, linestyle=":", linewidth=1)
+        panel.set(xlabel="epoch", ylabel="test error (%)", title=f"seed {seed}")
+        panel.set_ylim(bottom=0)
+    axes[0].legend(frameon=False, fontsize="small")
+    grid, last, bars = axes[len(seeds) : len(seeds) + 3]
+    study.draw_grid(grid, arrays, LABELS, ylabel="test error, best epoch (%)")
+    study.draw_grid(last, arrays, LABELS, "last", ylabel="test error, last epoch (%)")
+    study.draw_bars(bars, arrays, LABELS)
+    for panel in axes[len(seeds) + 3 :]:
+        panel.set_visible(False)
+    return figure

@@ -1,0 +1,137 @@
+"""What decides the order of Table 1: one thing changed at a time.
+
+From two classes, groups of m, a normalised ascent and a plain convolutional network:
+one group of the whole batch; an unnormalised ascent; ten classes; a ResNet with
+GroupNorm, and with BatchNorm. Errors at the best epoch by noisy validation and at the
+last one, each method with its own rho.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from configs import two_class
+from experiments import cells, study
+from experiments.frame import Arrays, Claim
+from experiments.table1 import LABELS
+from sam_jax import plotting
+
+SOURCE = "Table 1, one factor at a time"
+RESNET = {"model.name": "preact_resnet18"}
+FACTORS: dict[str, dict[str, Any]] = {
+    "base": {},
+    "batch": {"sam.m": 0, "sam.chunk": 0},
+    "unnormalized": {"sam.perturbation": "unnormalized"},
+    "classes": {"data.classes": (), "data.noise.fraction": 0.6},
+    "group": RESNET | {"model.norm": "group"},
+    "batch_norm": RESNET | {"model.norm": "batch"},
+}
+TITLES = {
+    "base": "two classes, groups of m",
+    "batch": "m = batch",
+    "unnormalized": "unnormalised ascent",
+    "classes": "ten classes, 60% noise",
+    "group": "ResNet-18, GroupNorm",
+    "batch_norm": "ResNet-18, BatchNorm",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """rho: grid of normalised ascents; unnormalized: of the others; resnet_rho: of the
+    deep networks.
+    """
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    rho: tuple[float, ...] = (0.03, 0.1, 0.2)
+    unnormalized: tuple[float, ...] = (0.03, 0.1, 0.3)
+    resnet_rho: tuple[float, ...] = (0.03, 0.1, 0.2)
+    factors: tuple[str, ...] = tuple(FACTORS)
+    recipe: str = ""
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+SCALES = {
+    "smoke": Settings(
+        seeds=(0,),
+        rho=(0.1,),
+        factors=("base",),
+        recipe="smoke",
+        changes={"model.name": "conv_net"},
+    ),
+    "cpu": Settings(
+        rho=(0.1, 0.2),
+        unnormalized=(0.1, 0.3),
+        resnet_rho=(0.05, 0.1),
+        recipe="embedded",
+        changes={"model.name": "conv_net", "data.validation_fraction": 0.25},
+    ),
+    "paper": Settings(changes={"model.name": "conv_net"}),
+}
+
+
+def methods(settings: Settings) -> list[study.Method]:
+    """The four methods under every factor."""
+    found, s = [], settings
+    grids = {"unnormalized": s.unnormalized, "group": s.resnet_rho}
+    grids["batch_norm"] = s.resnet_rho
+    for factor in s.factors:
+        for kind, label in LABELS.items():
+            config = two_class.get_config(cells.variants(kind, s.recipe))
+            config = cells.changed(config, dict(s.changes) | FACTORS[factor])
+            rho = () if kind == "erm" else grids.get(factor, s.rho)
+            found.append(study.Method(f"{factor}_{kind}", label, config, rho))
+    return found
+
+
+def runs(settings: Settings) -> dict[cells.Key, cells.Cell]:
+    """Every factor, method, rho and seed."""
+    return study.runs(methods(settings), settings.seeds)
+
+
+def run(
+    settings: Settings, trained: Mapping[cells.Key, cells.Trained]
+) -> tuple[Arrays, list[Claim]]:
+    """Errors under every factor, and whether the order of Table 1 is seen."""
+    arrays: dict[str, np.ndarray] = {"factors": np.array(settings.factors)}
+    for factor in settings.factors:
+        some = [m for m in methods(settings) if m.key.startswith(f"{factor}_")]
+        some = [m for m in some if m.key.removeprefix(f"{factor}_") in LABELS]
+        arrays |= study.collect(
+            some,
+            settings.seeds,
+            {k: t for k, t in trained.items() if k[0] in {m.key for m in some}},
+            curves={},
+        )
+    return arrays, list(_claims(arrays))
+
+
+def _claims(arrays: Arrays) -> Iterator[Claim]:
+    for factor in arrays["factors"]:
+        for at in ("best", "last"):
+            errors = {k: study.chosen(arrays, f"{factor}_{k}", at) for k in LABELS}
+            title = f"{TITLES[factor]}, {at} epoch"
+            for better, worse in (
+                ("sam_derivative", "sam_direction"),
+                ("sam_direction", "erm"),
+                ("sam_derivative", "erm"),
+            ):
+                text = f"{title}: {LABELS[better]} below {LABELS[worse]}"
+                yield study.lower(text, "Table 1", None, errors[better], errors[worse])
+
+
+def plot(arrays: Arrays) -> plotting.Figure:
+    """Bars of the four methods under every factor, at the best and the last epoch."""
+    factors = arrays["factors"].tolist()
+    figure, axes = plotting.panels(2, len(factors), width=2.5, height=3.0)
+    for i, factor in enumerate(factors):
+        keys = {f"{factor}_{kind}": label for kind, label in LABELS.items()}
+        for row, at in enumerate(("best", "last")):
+            panel = axes[row * len(factors) + i]
+            study.draw_bars(panel, arrays, keys, at, ylabel=f"test error, {at} (%)")
+            panel.set_ylim(0, 60)
+            if not row:
+                panel.set_title(TITLES[factor], fontsize="medium")
+    return figure

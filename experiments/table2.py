@@ -1,0 +1,164 @@
+"""SAM with a robust loss, and weight averaging, under label noise.
+
+Cross-entropy, with SAM, SAM with the generalised cross-entropy, and the moving average
+of its weights, at two noise levels; rho and epoch by the noisy validation set.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from configs import cifar_gce
+from experiments import cells, study
+from experiments.frame import Arrays, Claim
+from sam_jax import plotting
+
+SOURCE = "Table 2"
+LABELS = {"ce": "CE", "ce_sam": "CE + SAM", "gce_sam": "GCE + SAM"}
+AVERAGED = {f"{key}_ema": f"{label} + EMA" for key, label in LABELS.items()}
+COLUMNS = ("cifar10_40", "cifar10_60", "cifar100_40", "cifar100_60")
+# Test errors in %, by data set and percent of noise, as printed.
+PRINTED = {
+    "ce": (17.06, 23.06, 44.82, 58.30),
+    "ce_sam": (7.29, 10.98, 36.79, 43.02),
+    "gce_sam": (7.18, 10.41, 28.82, 37.32),
+    "gce_sam_ema": (7.62, 9.74, 27.79, 35.91),
+}
+PAPER = {key: dict(zip(COLUMNS, row, strict=True)) for key, row in PRINTED.items()}
+# The table's rows from the literature, in the order of the columns above.
+LITERATURE = {
+    "SCE (Wang et al. 2019)": (13.26, 19.20, 33.59, 42.57),
+    "MentorNet (Jiang et al. 2018)": (11.00, None, 32.00, None),
+    "DAC (Thulasidasan et al. 2019)": (9.29, 13.70, 33.08, 42.83),
+    "Self-Adaptive Training (Huang et al. 2020)": (7.36, 10.77, 28.62, 37.31),
+}
+EMA_CURVES = {"curve": "ema_test_error"}
+EMA_FIGURES = {name: f"ema_{figure}" for name, figure in study.FIGURES.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """data: data sets. noise: percent of the labels replaced. rho: the grid."""
+
+    seeds: tuple[int, ...] = (0,)
+    data: tuple[str, ...] = ("cifar10", "cifar100")
+    noise: tuple[int, ...] = (40, 60)
+    rho: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.3, 0.4)
+    recipe: str = ""
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+SCALES = {
+    "smoke": Settings(
+        seeds=(0,),
+        data=("digits",),
+        noise=(60,),
+        rho=(0.1,),
+        recipe="smoke",
+        changes={"model.name": "conv_net"},
+    ),
+    "cpu": Settings(
+        seeds=(0, 1, 2, 3, 4),
+        data=("digits",),
+        rho=(0.2, 0.4),
+        recipe="embedded",
+        changes={"model.name": "conv_net", "ema.decay": 0.99},
+    ),
+    "paper": Settings(),
+}
+
+
+def methods(settings: Settings, data: str, noise: int) -> list[study.Method]:
+    """The three trainings on a data set at a noise level."""
+    found = []
+    for key, label in LABELS.items():
+        config = cifar_gce.get_config(cells.variants(key, settings.recipe))
+        changes = {"data.name": data, "data.noise.fraction": noise / 100}
+        config = cells.changed(config, changes | dict(settings.changes))
+        rho = () if key == "ce" else settings.rho
+        found.append(study.Method(f"{data}_{noise}_{key}", label, config, rho))
+    return found
+
+
+def runs(settings: Settings) -> dict[cells.Key, cells.Cell]:
+    """Every data set, noise level, training, rho and seed."""
+    s, found = settings, {}
+    for data in s.data:
+        for noise in s.noise:
+            found |= study.runs(methods(s, data, noise), s.seeds)
+    return found
+
+
+def run(
+    settings: Settings, trained: Mapping[cells.Key, cells.Trained]
+) -> tuple[Arrays, list[Claim]]:
+    """Errors of the last weights and of their averages, and Table 2's order."""
+    s = settings
+    arrays: dict[str, np.ndarray] = {
+        "columns": np.array([f"{data}_{noise}" for data in s.data for noise in s.noise])
+    }
+    for data in s.data:
+        for noise in s.noise:
+            some = methods(s, data, noise)
+            arrays |= study.collect(some, s.seeds, trained)
+            averaged = study.collect(
+                some, s.seeds, trained, figures=EMA_FIGURES, curves=EMA_CURVES
+            )
+            for method in some:
+                for name in ("rho", "curve", *study.FIGURES):
+                    arrays[f"{method.key}_ema_{name}"] = averaged[
+                        f"{method.key}_{name}"
+                    ]
+    return arrays, list(_claims(arrays))
+
+
+def _claims(arrays: Arrays) -> Iterator[Claim]:
+    pairs = [
+        ("ce_sam", "ce", 0.0),
+        ("gce_sam", "ce_sam", 0.0),
+        ("gce_sam_ema", "gce_sam", 0.0),
+    ]
+    labels = LABELS | AVERAGED
+    for column in arrays["columns"]:
+        for better, worse, margin in pairs:
+            values = [PAPER[key].get(column) for key in (better, worse)]
+            paper = (
+                "{} against {}".format(*values)
+                if values[0]
+                else _of_cifar(better, worse, column)
+            )
+            errors = [
+                study.chosen(arrays, f"{column}_{k}", "best") for k in (better, worse)
+            ]
+            text = (
+                f"{_title(column)}: {labels[better]} below {labels[worse]}, best epoch"
+            )
+            yield study.lower(text, "Table 2", paper, *errors, margin=margin)
+
+
+def _of_cifar(better: str, worse: str, column: str) -> str:
+    """The paper's values on CIFAR-10 at the same noise, for another data set."""
+    cifar = f"cifar10_{column.split('_')[-1]}"
+    return f"CIFAR-10: {PAPER[better][cifar]} against {PAPER[worse][cifar]}"
+
+
+def _title(column: str) -> str:
+    data, noise = column.rsplit("_", 1)
+    return f"{data}, {noise}% noise"
+
+
+def plot(arrays: Arrays) -> plotting.Figure:
+    """Bars for every column of the table, and the test error over epochs."""
+    columns = arrays["columns"].tolist()
+    figure, axes = plotting.panels(2, len(columns), width=4.4)
+    order = ("ce", "ce_sam", "gce_sam", "ce_ema", "ce_sam_ema", "gce_sam_ema")
+    labels = LABELS | AVERAGED
+    for i, column in enumerate(columns):
+        known = {f"{column}_{key}": labels[key] for key in order}
+        bars, curves = axes[i], axes[len(columns) + i]
+        study.draw_bars(bars, arrays, known)
+        bars.set_title(_title(column))
+        study.draw_curves(curves, arrays, known)
+    return figure

@@ -1,0 +1,134 @@
+"""`python -m sam_jax.measure --workdir=DIR`: how sharp a trained network is.
+
+Reads a run of `python -m sam_jax.train`, prints worst-case, average and adaptive
+sharpness, the largest eigenvalues and the trace of the Hessian, and writes them into
+DIR (or --out): sharpness.json, sharpness.npz and sharpness.png, with the Hessian's
+spectral density and the loss along and across random directions.
+
+Exit status: 0, or 2 for what is refused.
+"""
+
+import argparse
+import functools
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from sam_jax import plotting, results, sharpness
+from sam_jax.training import measure, restore, startup
+from sam_jax.training.errors import TrainingError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures what the arguments say; returns the exit status."""
+    arguments = parser().parse_args(argv)
+    startup.use_compilation_cache()
+    try:
+        run = restore.read(arguments.workdir)
+        epoch = arguments.epoch or run.epochs()[-1]
+        figures, arrays = measure_run(run, epoch, arguments)
+    except (ValueError, TrainingError, OSError) as error:
+        print(f"sam_jax.measure: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    out = pathlib.Path(arguments.out or arguments.workdir)
+    out.mkdir(parents=True, exist_ok=True)
+    results.write_json(out / "sharpness.json", figures)
+    results.write_arrays(out / "sharpness.npz", arrays)
+    plotting.save(plotting.sharpness(arrays), out / "sharpness.png")
+    print(results.table(["measure", "value"], rows(figures)))
+    print(f"Figures, arrays and picture: {out}")
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options, with defaults that take about a minute for a small network."""
+    options = argparse.ArgumentParser("sam_jax.measure", description=__doc__)
+    add = options.add_argument
+    add("--workdir", required=True, help="of the run")
+    add("--out", default="", help="directory to write; default: the workdir")
+    add("--epoch", type=int, default=0, help="of the checkpoint; default: the newest")
+    add("--examples", type=int, default=256, help="training examples to measure on")
+    add("--rho", type=float, default=0.05, help="radius of the ball")
+    add("--adaptive_rho", type=float, default=0.5, help="of the element-wise one")
+    add("--m", type=int, default=64, help="examples that share a perturbation")
+    add("--ascent_steps", type=int, default=20, help="of the worst case")
+    add("--lanczos_steps", type=int, default=20, help="products for eigenvalues")
+    add("--samples", type=int, default=10, help="random directions of a mean")
+    add("--points", type=int, default=15, help="along each side of the surface")
+    add("--span", type=float, default=1.0, help="half a side, in lengths of filters")
+    add("--seed", type=int, default=0, help="of the random directions")
+    return options
+
+
+def measure_run(
+    run: restore.Finished, epoch: int, options: argparse.Namespace
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Everything at one checkpoint: numbers by name, and the arrays of the picture."""
+    (state,) = run.states([epoch])
+    objective = measure.evaluation_objective(run, state, 0.0)
+    batch = measure.training_batch(run, options.examples)
+    point = objective, state.params, batch
+    keys = jax.random.split(jax.random.key(options.seed), 5)
+    figures = {"epoch": epoch, "examples": options.examples}
+    figures |= _sharpness(point, keys[0], options)
+    steps, samples = options.lanczos_steps, options.samples
+    density = sharpness.spectral_density(*point, keys[1], steps=steps, starts=3)
+    top = np.sort(density.values[0])[::-1][:5]
+    figures |= {f"eigenvalue {i + 1}": float(value) for i, value in enumerate(top)}
+    trace, error = sharpness.trace(*point, keys[2], samples=samples)
+    figures |= {"trace": trace, "trace, standard error": error}
+    first, second = (sharpness.filter_normalized(k, state.params) for k in keys[3:])
+    line = np.linspace(-options.span, options.span, options.points)
+
+    def loss(params):
+        return sharpness.evaluate(objective, params, batch).loss
+
+    surface = sharpness.surface(loss, state.params, first, second, line, line)
+    arrays = {
+        "ritz_values": density.values,
+        "ritz_weights": density.weights,
+        "line": line,
+        "surface": surface,
+    }
+    return figures, arrays
+
+
+def _sharpness(
+    point: tuple[Any, Any, Any], key: jax.Array, options: argparse.Namespace
+) -> dict[str, float]:
+    rho, steps, m = options.rho, options.ascent_steps, options.m
+    wide = functools.partial(
+        sharpness.worst_case, *point, rho=options.adaptive_rho, adaptive=True
+    )
+    worst = functools.partial(sharpness.worst_case, *point, rho=rho)
+    average = functools.partial(
+        sharpness.average_case, *point, key, samples=options.samples, on_sphere=True
+    )
+    met = {
+        "one step": worst(method="one_step"),
+        "projected ascent": worst(method="projected", steps=steps),
+        "apgd": worst(steps=steps),
+        f"apgd, m = {m}": worst(steps=steps, m=m),
+        "adaptive, apgd": wide(steps=steps),
+        "random": average(rho=rho),
+        "adaptive, random": average(rho=options.adaptive_rho, adaptive=True),
+    }
+    at_w = met["one step"]
+    figures = {"loss": at_w.loss_at_w, "error": at_w.error_at_w}
+    for name, found in met.items():
+        figures[f"loss rise, {name}"] = found.loss
+        figures[f"error rise, {name}"] = found.error
+    return figures
+
+
+def rows(figures: dict[str, Any]) -> list[list[str]]:
+    """Names and values to four digits."""
+    return [[name, f"{value:.4g}"] for name, value in figures.items()]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

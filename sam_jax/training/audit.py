@@ -1,0 +1,87 @@
+"""AutoAttack on the checkpoints of a run, with the attack's norm and radius of it."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from sam_jax import attacks, results
+from sam_jax.training import problem, restore, robust
+from sam_jax.training import step as steps
+from sam_jax.training.config import ConfigError
+from sam_jax.training.state import State
+
+
+class Audit(NamedTuple):
+    """epoch: of the checkpoint. result: of AutoAttack on the test images."""
+
+    epoch: int
+    result: attacks.AutoAttack
+
+
+def auto_attack(
+    workdir: results.Path,
+    epochs: list[int] | None = None,
+    *,
+    count: int | None = None,
+    batch_size: int = 256,
+    verbose: bool = False,
+) -> list[Audit]:
+    """The standard AutoAttack on a run's test images, at some of its checkpoints.
+
+    Args:
+      workdir: of the run, whose config has attack.eps and attack.norm.
+      epochs: of checkpoints; None for all that there are.
+      count: the first so many test images; None for all.
+
+    Raises: ConfigError for a run without a radius, CheckpointError for an epoch that
+      has no checkpoint.
+    """
+    run = restore.read(workdir)
+    settings = run.config.attack
+    if settings.eps == 0:
+        raise ConfigError(
+            f"{workdir} was trained with attack.eps=0; there is no radius to attack "
+            "within. Use `sam_jax.attacks.auto_attack` with one of your own."
+        )
+    examples, parts, _ = problem.load_examples(run.config)
+    test = parts["test"][:count]
+    images = jnp.asarray(examples.images[test]) * examples.scale
+    labels = examples.given[test]
+    found = []
+    chosen = run.epochs() if epochs is None else epochs
+    for epoch, state in zip(chosen, run.states(chosen), strict=True):
+        result = attacks.auto_attack(
+            network(run, state, examples),
+            images,
+            labels,
+            eps=settings.eps,
+            norm=settings.norm,
+            key=jax.random.key(run.config.seed),
+            batch_size=batch_size,
+            verbose=verbose,
+        )
+        found.append(Audit(epoch, result))
+    return found
+
+
+def network(run: restore.Finished, state: State, examples: steps.Examples) -> Partial:
+    """The network of a checkpoint as an attack takes it, in evaluation mode."""
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    normalization = examples.mean, examples.std, examples.scale
+    return Partial(_predict(run.parts.module), variables, normalization)
+
+
+@functools.lru_cache(maxsize=4)
+def _predict(module: nn.Module) -> Callable[..., jax.Array]:
+    """One function a network, so that attacks on its checkpoints compile once."""
+
+    def predict(variables: Any, normalization: Any, images: jax.Array) -> jax.Array:
+        pixels = robust.Pixels(*normalization)
+        return module.apply(variables, pixels.normalized(images), train=False)
+
+    return predict

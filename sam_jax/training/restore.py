@@ -1,0 +1,113 @@
+"""Work directories of earlier runs: read again, or gone on from under another name."""
+
+import json
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from sam_jax import results
+from sam_jax.training import checkpoint, setup, writer
+from sam_jax.training import config as configs
+from sam_jax.training.config import Config, ConfigError
+from sam_jax.training.state import State
+
+
+class Finished(NamedTuple):
+    """A run read from its work directory: configuration, parts, and where it lies."""
+
+    config: Config
+    parts: setup.Parts
+    workdir: pathlib.Path
+
+    def epochs(self) -> list[int]:
+        """The epochs of its checkpoints, ascending."""
+        with self._checkpoints() as checkpoints:
+            return checkpoints.epochs()
+
+    def states(self, epochs: list[int]) -> Iterator[State]:
+        """The training states after these epochs.
+
+        Raises: CheckpointError where there is no such checkpoint.
+        """
+        template = self.initial_state()
+        with self._checkpoints() as checkpoints:
+            for epoch in epochs:
+                saved = checkpoints.read(epoch)
+                state = checkpoint.unflatten(template, saved.state)
+                yield jax.tree.map(jnp.asarray, state)
+
+    def initial_state(self) -> State:
+        """The state before step 0."""
+        return self.parts.initial_state()
+
+    def _checkpoints(self) -> checkpoint.Checkpoints:
+        directory = self.workdir / "checkpoints"
+        return checkpoint.Checkpoints(directory, read_only=True)
+
+
+def read(workdir: results.Path) -> Finished:
+    """Reads a run's configuration and builds its parts, its data among them.
+
+    Raises: ConfigError if this is no work directory, or one without a checkpoint.
+    """
+    workdir = pathlib.Path(workdir)
+    path = workdir / "config.json"
+    if not path.exists():
+        raise ConfigError(
+            f"{workdir} is no work directory of a run: it holds no config.json. Give "
+            "the --workdir of `python -m sam_jax.train`."
+        )
+    config = configs.check(json.loads(path.read_text(encoding="utf-8")))
+    run = Finished(config, setup.build(config), workdir)
+    if not run.epochs():
+        raise ConfigError(
+            f"{workdir} holds no checkpoint yet; let its run come to its first one "
+            f"(every {config.checkpoint.every_epochs} epochs)."
+        )
+    return run
+
+
+def branch(
+    source: results.Path,
+    epoch: int,
+    config: Mapping[str, Any] | ml_collections.ConfigDict,
+    workdir: results.Path,
+) -> None:
+    """Makes `workdir` a run of `config` that has come to `epoch` as `source` did.
+
+    The run then resumes from there: ERM -> SAM costs its last epochs only, bit for bit
+    as if it had been trained from the start, provided that both configurations are the
+    same up to that epoch. A work directory that has checkpoints is left as it is.
+
+    Raises: ConfigError for configurations that differ in more than keys of `sam` and
+      `checkpoint`; CheckpointError if the source has no checkpoint of that epoch.
+    """
+    source, workdir = pathlib.Path(source), pathlib.Path(workdir)
+    checked = configs.check(config)
+    old = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    differing = configs.differences(old, configs.plain(checked))
+    odd = [d for d in differing if not d.startswith(("sam.", "checkpoint."))]
+    if odd:
+        raise ConfigError(
+            f"{workdir} cannot go on from {source}: they differ in {'; '.join(odd)}. "
+            "A branch may change keys of sam alone; to fine-tune other settings, give "
+            "init_from."
+        )
+    writer.claim(workdir, configs.plain(checked))
+    target = workdir / "checkpoints"
+    with checkpoint.Checkpoints(target, read_only=True) as there:
+        if there.epochs():
+            return
+    with checkpoint.Checkpoints(source / "checkpoints", read_only=True) as old_run:
+        saved = old_run.read(epoch)
+    records = writer.read_records(source / "metrics.jsonl")
+    kept = [json.dumps(r) + "\n" for r in records if r["epoch"] <= epoch]
+    results.write_atomic(
+        workdir / "metrics.jsonl", lambda file: file.write("".join(kept).encode())
+    )
+    with checkpoint.Checkpoints(target, keep=checked.checkpoint.keep) as new_run:
+        new_run.save(epoch, saved.state, saved.record)

@@ -1,0 +1,85 @@
+"""The paper's settings, checked against what App. C prints, without training."""
+
+import pytest
+
+from configs import cifar10, cifar_gce
+from experiments import __main__ as cli
+from experiments import dry_run, frame
+from sam_jax.training import config as configs
+
+DEEP = [name for name in frame.names() if hasattr(frame.load(name), "runs")]
+
+
+def test_every_deep_experiment_is_there():
+    assert {
+        *("fig2", "fig3", "fig10", "fig11", "m_sharpness", "m_norms", "peers"),
+        *("table1", "table1_factors", "table2"),
+    } <= set(DEEP)
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_the_paper_scale_is_described(name, capsys):
+    assert cli.main(["run", name, "--scale=paper", "--dry_run"]) == 0
+    text = capsys.readouterr().out
+    for key in configs.KEYS:
+        assert f"\n{key} " in text
+    assert "steps in all" in text
+
+
+@pytest.mark.parametrize(
+    ("config", "classes", "printed"),
+    [
+        (cifar10.get_config(), 10, 11.17e6),
+        (cifar_gce.get_config(), 10, 21.28e6),
+        (cifar_gce.get_config("cifar100"), 100, 21.33e6),
+    ],
+)
+def test_parameter_counts(config, classes, printed):
+    received = dry_run.parameters(configs.check(config), classes, (32, 32, 3))
+    assert received == pytest.approx(printed, rel=0.01)
+
+
+def test_the_number_of_steps():
+    # 45,000 of 50,000 images train, 351 batches of 128 an epoch; two classes: 9,000,
+    # 35 batches of 256.
+    text = dry_run.describe("table1", "paper")
+    assert "57 runs of 3,500 steps" in text  # 3 seeds (1 + 3 methods of 6 rho)
+    text = dry_run.describe("fig2", "paper")
+    assert "35,100 to 351,000 steps" in text  # a switched run costs its last tenth
+
+
+def test_the_settings_of_table_1():
+    values = frame.settings("table1", "paper")
+    expected = {
+        "batch_size": 256,
+        "sam.m": 64,
+        "model.width": 16,
+        "data.classes": ["horse", "automobile"],
+        "data.noise.fraction": 0.8,
+        "optimizer.momentum": 0.9,
+        "l2": 0.0005,
+        "schedule.peak": 0.1,
+        "rho": [0.001, 0.003, 0.01, 0.03, 0.1, 0.2],
+        "seeds": [0, 1, 2],
+    }
+    assert {key: values[key] for key in expected} == expected
+
+
+def test_the_settings_of_table_2():
+    values = frame.settings("table2", "paper")
+    expected = {
+        "model.name": "preact_resnet34",
+        "schedule.name": "cosine",
+        "epochs": 200,
+        "loss.q": 0.7,
+        "ema.decay": 0.999,
+        "batch_size": 128,
+        "noise": [40, 60],
+        "rho": [0.025, 0.05, 0.1, 0.2, 0.3, 0.4],
+    }
+    assert {key: values[key] for key in expected} == expected
+
+
+def test_experiments_without_runs_show_their_settings(capsys):
+    assert cli.main(["run", "fig4", "--scale=paper", "--dry_run"]) == 0
+    assert "seeds" in capsys.readouterr().out

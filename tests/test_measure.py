@@ -1,0 +1,103 @@
+"""`python -m sam_jax.measure` on runs of seconds, and what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+
+from sam_jax import measure
+from sam_jax.training import loop, restore, startup
+from sam_jax.training import measure as measures
+from tests.training.problems import tiny
+
+FEW = ["--examples=32", "--m=8", "--ascent_steps=3", "--lanczos_steps=6"]
+FEW += ["--samples=2", "--points=3"]
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    changes = {"data__noise__fraction": 0.5, "checkpoint__keep": 2, "ema__decay": 0.9}
+    loop.run(tiny(**changes), folder, silent=True)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch):
+    monkeypatch.setattr(startup, "use_compilation_cache", lambda: None)
+
+
+def test_a_checkpoint_is_measured_printed_and_drawn(workdir, tmp_path, capsys):
+    command = [f"--workdir={workdir}", f"--out={tmp_path}", *FEW]
+    assert measure.main(command) == 0
+    text = capsys.readouterr().out
+    figures = json.loads((tmp_path / "sharpness.json").read_text())
+    for name in ("loss rise, apgd", "eigenvalue 1", "trace", "error rise, random"):
+        assert name in text
+        assert np.isfinite(figures[name])
+    # A larger search finds more, and smaller groups rise more.
+    assert figures["loss rise, apgd"] >= figures["loss rise, one step"] * (1 - 1e-9)
+    assert figures["loss rise, apgd, m = 8"] > figures["loss rise, apgd"] > 0
+    assert (tmp_path / "sharpness.png").read_bytes().startswith(b"\x89PNG")
+    arrays = np.load(tmp_path / "sharpness.npz")
+    assert arrays["surface"].shape == (3, 3)
+    # The middle of the surface is the network itself.
+    assert arrays["surface"][1, 1] == pytest.approx(figures["loss"], rel=1e-12)
+
+
+def test_evaluation_in_two_ways_agrees(workdir):
+    run = restore.read(workdir)
+    (state,) = run.states([2])
+    figures = measures.evaluate_anew(run, state)(state.params)
+    count = len(run.parts.train)
+    batch = measures.training_batch(run, count)
+    objective = measures.evaluation_objective(run, state, 0.0)
+    received = float(objective.value(state.params, batch))
+    assert received == pytest.approx(figures["train_loss"], rel=1e-6)
+    record = json.loads((workdir / "summary.json").read_text())
+    assert received == pytest.approx(record["train_loss_last"], rel=1e-6)
+    decayed = measures.evaluation_objective(run, state, 2.0)
+    square = sum(float((w**2).sum()) for w in state.params["head"].values())
+    expected = received + square
+    assert float(decayed.value(state.params, batch)) == pytest.approx(expected)
+
+
+def test_alignment_is_measured_at_every_checkpoint(workdir):
+    found = measures.alignment_over_training(workdir, rho=0.1, batches=3)
+    np.testing.assert_array_equal(found.epochs, [1, 2])
+    assert found.true.shape == found.noisy.shape == (2, 2)
+    for cosines in (found.true, found.noisy):
+        assert np.all((cosines > -1) & (cosines < 1))
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        (["--epoch=9"], "no checkpoint of epoch 9; it has 1, 2"),
+        (["--examples=5000"], "Received 5000 examples to measure on; the run trained"),
+        (["--examples=32", "--m=7"], "Received m=7 for 32 examples"),
+        (["--rho=-1"], "Received rho=-1.0"),
+    ],
+)
+def test_wrong_arguments_end_in_one_line(workdir, capsys, others, message):
+    assert measure.main([f"--workdir={workdir}", *FEW, *others]) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert message in error
+
+
+def test_no_run_and_a_run_without_checkpoint(tmp_path, capsys):
+    assert measure.main([f"--workdir={tmp_path}"]) == 2
+    assert "no work directory of a run" in capsys.readouterr().err
+    loop.prepare(tiny(), tmp_path)
+    assert measure.main([f"--workdir={tmp_path}"]) == 2
+    assert "holds no checkpoint yet" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_model_is_refused(workdir, tmp_path, capsys):
+    config = json.loads((workdir / "config.json").read_text())
+    config["model"].update(name="mlp")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "checkpoints").symlink_to(workdir / "checkpoints")
+    assert measure.main([f"--workdir={tmp_path}", *FEW]) == 2
+    assert "use the model" in capsys.readouterr().err

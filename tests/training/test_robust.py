@@ -1,0 +1,264 @@
+"""Adversarial training against NumPy on a linear network."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sam_jax import losses, models
+from sam_jax.training import config as configs
+from sam_jax.training import evaluate, parallel, robust, setup, state, step, summary
+from tests.training.problems import tiny
+
+N, D, CLASSES = 12, 4, 3
+RATE, RHO, EPS, L2 = 0.2, 0.4, 0.1, 0.3
+random = np.random.default_rng(0)
+SCALE, MEAN, STD = 1 / 16, np.full(D, 7.0), np.full(D, 3.0)
+IMAGES = random.integers(0, 17, size=(N, 1, 1, D)).astype(np.uint8)
+LABELS = random.integers(0, CLASSES, N).astype(np.int32)
+EXAMPLES = step.Examples(IMAGES, LABELS, LABELS, MEAN, STD, SCALE)
+UNIT = IMAGES.reshape(N, D) * SCALE
+ONE = robust.Adversary("linf", EPS, 1, EPS, "zero")
+
+
+def weights():
+    module = models.create("linear", num_classes=CLASSES)
+    variables = models.initialize(module, jax.random.key(0), (1, 1, D), "float64")
+    rng = np.random.default_rng(1)
+    head = {
+        "kernel": jnp.asarray(rng.normal(size=(D, CLASSES))),
+        "bias": jnp.asarray(rng.normal(size=CLASSES)),
+    }
+    assert set(variables["params"]["head"]) == set(head)
+    return module, {"head": head}
+
+
+def take_step(adversary, paired=None, rule=None, rho=RHO, **given):
+    module, params = weights()
+    config = configs.check(tiny(sam__kind="sam"))
+    optimizer = state.make_optimizer(config.optimizer)
+    now = state.State(
+        params,
+        {},
+        optimizer.init(params),
+        None,
+        jax.random.key_data(jax.random.key(0)),
+        jnp.zeros((), jnp.int32),
+    )
+    take = functools.partial(
+        step.train_step,
+        module=module,
+        loss=losses.cross_entropy,
+        rule=rule or functools.partial(step.ascent_gradient, settings=config.sam),
+        optimizer=optimizer,
+        ema_decay=0.0,
+        augment=lambda keys, images: images,
+        axis_name=None,
+        adversary=adversary,
+        paired=paired,
+    )
+    coefficients = step.Coefficients(
+        np.array(RATE), np.array(rho), np.array(L2), **given
+    )
+    new, measured = jax.jit(take)(now, EXAMPLES, coefficients, np.arange(N))
+    head = params["head"], new.params["head"]
+    old, moved = ((np.asarray(h["kernel"]), np.asarray(h["bias"])) for h in head)
+    return old, moved, measured
+
+
+def softmax(z):
+    p = np.exp(z - z.max(1, keepdims=True))
+    return p / p.sum(1, keepdims=True)
+
+
+def normalized(unit):
+    return (unit / SCALE - MEAN) / STD
+
+
+def residual(w, b, unit, labels=LABELS):
+    return softmax(normalized(unit) @ w + b) - np.eye(CLASSES)[labels]
+
+
+def attacked(w, b, eps=EPS, labels=LABELS):
+    """One step of length eps along the sign of the input gradient."""
+    slope = residual(w, b, UNIT, labels) @ w.T
+    return np.clip(UNIT + eps * np.sign(slope), 0, 1)
+
+
+def gradient(w, b, unit):
+    r = residual(w, b, unit) / N
+    return normalized(unit).T @ r + L2 * w, r.sum(0) + L2 * b
+
+
+def test_ascent_and_descent_are_on_the_batch_attacked_at_w():
+    (w, b), received, measured = take_step(ONE)
+    unit = attacked(w, b)
+    gw, gb = gradient(w, b, unit)
+    length = np.sqrt((gw**2).sum() + (gb**2).sum())
+    gw, gb = gradient(w + RHO * gw / length, b + RHO * gb / length, unit)
+    np.testing.assert_allclose(received[0], w - RATE * gw, rtol=1e-10)
+    np.testing.assert_allclose(received[1], b - RATE * gb, rtol=1e-10)
+    wrong = (normalized(unit) @ w + b).argmax(1) != LABELS
+    np.testing.assert_allclose(measured["error"], wrong.mean())
+
+
+def pairs(weight):
+    def paired(loss, coefficients):
+        return robust.pairing_loss(loss, coefficients.pairing)
+
+    return take_step(ONE, paired, step.plain_gradient, pairing=np.array(weight))
+
+
+def test_the_pairing_term_pulls_attacked_and_other_logits_together():
+    (w, b), received, measured = pairs(0.7)
+    unit = attacked(w, b)
+    gw, gb = gradient(w, b, unit)
+    apart = normalized(unit) - normalized(UNIT)  # nothing is augmented here
+    gw = gw + 0.7 * 2 * apart.T @ (apart @ w) / N  # of lambda / N sum |apart W|^2
+    np.testing.assert_allclose(received[0], w - RATE * gw, rtol=1e-10)
+    np.testing.assert_allclose(received[1], b - RATE * gb, rtol=1e-10)
+    p = softmax(normalized(unit) @ w + b)[np.arange(N), LABELS]
+    expected = np.mean(-np.log(p) + 0.7 * ((apart @ w) ** 2).sum(1))
+    np.testing.assert_allclose(measured["loss"], expected, rtol=1e-10)
+
+
+def test_a_pairing_term_of_weight_zero_is_adversarial_training():
+    _, expected, _ = take_step(ONE, rule=step.plain_gradient)
+    _, received, _ = pairs(0.0)
+    np.testing.assert_allclose(received[0], expected[0], rtol=1e-12)
+
+
+def test_trades_is_the_clean_loss_and_a_divergence():
+    outputs = jnp.asarray(np.random.default_rng(0).normal(size=(5, 2, CLASSES)))
+    y = jnp.array([0, 1, 2, 0, 1])
+    p, q = softmax(np.asarray(outputs[:, 1])), softmax(np.asarray(outputs[:, 0]))
+    expected = -np.log(p[np.arange(5), y]) + 6 * (p * np.log(p / q)).sum(1)
+    received = robust.trades_loss(losses.cross_entropy, 6.0)(outputs, y)
+    np.testing.assert_allclose(received, expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_trades_attack_raises_the_divergence(norm):
+    module, params = weights()
+    pixels = robust.Pixels(MEAN, STD, SCALE)
+
+    def predict(unit):
+        return module.apply({"params": params}, pixels.normalized(unit), train=False)
+
+    adversary = robust.Adversary(norm, EPS, 5, EPS / 2, "random", trades=True)
+    keys = jax.random.split(jax.random.key(0), N)
+    unit = jnp.asarray(UNIT.reshape(N, 1, 1, D))
+    points = robust.attack(adversary, predict, keys, unit, jnp.asarray(LABELS))
+    begin = robust.start(adversary, keys, unit)
+    before, after = (
+        robust.divergence(predict(unit), predict(x)) for x in (begin, points)
+    )
+    assert np.all(after > before)
+    assert np.all((points >= 0) & (points <= 1))
+
+
+def test_normalisation_and_back():
+    pixels = robust.Pixels(MEAN, STD, SCALE)
+    unit = jnp.asarray(UNIT)
+    np.testing.assert_allclose(pixels.normalized(unit), normalized(UNIT), rtol=1e-12)
+    np.testing.assert_allclose(pixels.unit(pixels.normalized(unit)), UNIT, atol=1e-12)
+
+
+@pytest.mark.parametrize("batch_size", [5, 12])
+def test_robust_errors_of_an_evaluation(batch_size):
+    module, params = weights()
+    w, b = (np.asarray(params["head"][k]) for k in ("kernel", "bias"))
+    labels = (normalized(UNIT) @ w + b).argmax(1).astype(np.int32)
+    layout = parallel.Layout(1, tuple(jax.devices()[:1]))
+    parts = {
+        "train": np.arange(7),
+        "train_clean": np.arange(7),
+        "test": np.arange(7, N),
+    }
+    figures = evaluate.Evaluator(
+        module,
+        losses.cross_entropy,
+        layout,
+        parts=parts,
+        batch_size=batch_size,
+        adversary=robust.Adversary("linf", 0.05, 1, 0.05, "zero"),
+    )(params, {}, EXAMPLES._replace(given=labels))
+    wrong = (normalized(attacked(w, b, 0.05, labels)) @ w + b).argmax(1) != labels
+    assert 0 < wrong[:7].mean() != wrong[7:].mean()
+    np.testing.assert_allclose(figures["train_robust_error"], wrong[:7].mean())
+    np.testing.assert_allclose(figures["test_robust_error"], wrong[7:].mean())
+    assert figures["train_error"] == figures["test_error"] == 0
+    assert "train_clean_robust_error" not in figures
+
+
+def test_the_start_of_an_image_is_its_own():
+    adversary = robust.Adversary("l2", EPS, 1, EPS, "random")
+    keys = jax.random.split(jax.random.key(0), N)
+    unit = jnp.asarray(UNIT.reshape(N, 1, 1, D))
+    whole = robust.start(adversary, keys, unit)
+    half = robust.start(adversary, keys[6:], unit[6:])
+    np.testing.assert_array_equal(whole[6:], half)
+
+
+def test_the_pairing_term_starts_at_half_of_the_training():
+    config = configs.check(
+        tiny(
+            epochs=4,
+            attack__kind="adversarial",
+            attack__eps=0.1,
+            pairing__weight=2.0,
+        )
+    )
+    received = setup.tabulate_coefficients(config, 5).pairing
+    np.testing.assert_array_equal(received, [0] * 10 + [2] * 10)
+
+
+def test_default_steps_are_the_papers():
+    config = configs.check(tiny(attack__kind="trades", attack__eps=0.1))
+    adversary = robust.training_adversary(config.attack)
+    assert adversary == robust.Adversary("linf", 0.1, 5, 0.04, "random", trades=True)
+    assert robust.evaluation_adversary(config.attack) is None
+    config = configs.check(tiny(attack__eps=0.1, attack__eval_steps=10))
+    assert robust.training_adversary(config.attack) is None
+    assert robust.evaluation_adversary(config.attack).step_size == 0.025
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"attack__kind": "adversarial"}, r"attack\.eps=0 with .*'adversarial'"),
+        ({"attack__eval_steps": 3}, r"attack\.eps=0 .*attack\.eval_steps=3"),
+        (
+            {"attack__kind": "trades", "attack__eps": 1, "sam__kind": "max_sum"},
+            "would not be attacked",
+        ),
+        ({"pairing__weight": 1.0}, r"pairing\.weight=1\.0 with attack\.kind='none'"),
+        ({"attack__norm": "l1"}, r"attack\.norm='l1'; it must be one of linf, l2"),
+    ],
+)
+def test_what_does_not_go_together(changes, message):
+    with pytest.raises(configs.ConfigError, match=message):
+        configs.check(tiny(**changes))
+
+
+def test_the_best_epoch_has_the_least_robust_validation_error():
+    def record(epoch, clean, attacked):
+        return {
+            "epoch": epoch,
+            "step": epoch,
+            "seconds": 1.0,
+            "validation_error": clean,
+            "validation_robust_error": attacked,
+            "test_error": clean,
+            "test_robust_error": attacked,
+            "train_loss": 1.0,
+        }
+
+    history = [record(1, 0.2, 0.7), record(2, 0.3, 0.5), record(3, 0.1, 0.6)]
+    received = summary.summarize(history)
+    assert received["best_epoch"] == 2
+    assert received["test_robust_error_best"] == 0.5
+    assert received["test_robust_error_last"] == 0.6
+    assert "robust test best" in summary.table({"AT": received})
