@@ -43,25 +43,30 @@ def get_config(names: str = "") -> ConfigDict:
 
 
 def digits(config: ConfigDict) -> None:
-    """The same on digits, in minutes on two cores."""
-    config.epochs = 100
+    """The same on digits, in minutes on two cores.
+
+    Half of the training set validates and nothing is augmented, so that there is
+    something to overfit. Without a long warm-up the network does not train.
+    """
+    config.epochs = 80
     config.batch_size = 64
     config.l2 = 1e-4
     config.data.name = "digits"
-    config.data.augment.update(crop_padding=1, mirror=False)
+    config.data.validation_fraction = 0.5
+    config.data.augment.update(crop_padding=0, mirror=False)
     config.model.update(name="conv_net", widths=(16, 32), hidden=64)
-    config.schedule.update(peak=0.05, warmup_epochs=2.0)
+    config.schedule.update(peak=0.05, warmup_epochs=10.0)
     config.attack.eps = 0.2
     config.eval.update(every_epochs=5, batch_size=1000)
-    config.checkpoint.every_epochs = 100
+    config.checkpoint.every_epochs = config.epochs
 
 
 def smoke(config: ConfigDict) -> None:
-    """The recipe in seconds: three epochs of a small network on digits."""
+    """The recipe in seconds: three epochs of a small dense network on digits."""
     digits(config)
     config.epochs = 3
-    config.model.update(widths=(4, 8), hidden=8)
+    config.model.update(name="mlp", widths=(16,))
     config.schedule.warmup_epochs = 1.0
-    config.attack.update(steps=2, eval_steps=2)
+    config.attack.update(eps=0.05, steps=2, eval_steps=2)
     config.eval.every_epochs = 1
     config.checkpoint.every_epochs = 1

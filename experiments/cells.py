@@ -189,12 +189,6 @@ def select(validation: np.ndarray) -> np.ndarray:
     return validation.mean(-1).argmin(-1)
 
 
-def pick(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """[..., values, rest] at indices [...] of `select` -> [..., rest]."""
-    index = np.expand_dims(chosen, (-1, -2))
-    return np.take_along_axis(values, index, axis=-2).squeeze(-2)
-
-
 def _read(workdir: pathlib.Path) -> Trained:
     history = writer.read_records(workdir / "metrics.jsonl")
     path = workdir / "summary.json"

@@ -53,12 +53,10 @@ SCALES = {
         changes={"model.name": "conv_net", "epochs": 4},
     ),
     "cpu": Settings(
-        seeds=(0, 1, 2),
-        rho=(0.05, 0.1),
-        alignment_rho=0.1,
+        rho=(0.1, 0.2, 0.3, 0.4),
         checkpoints=10,
-        batches=10,
         recipe="embedded",
+        changes={"model.name": "conv_net"},
     ),
     "paper": Settings(),
 }
@@ -164,7 +162,7 @@ def plot(arrays: Arrays) -> plotting.Figure:
             color = plotting.COLORS[i]
             x = arrays["cosine_epoch"]
             plotting.band(panel, x, cosines, color=color, label=where)
-        title = f"cosine with the gradient of the {name} labels"
+        title = f"cosine with the {name} part"
         panel.set(xlabel="epoch of ERM", ylabel="cosine", title=title)
         panel.legend(frameon=False)
     return figure

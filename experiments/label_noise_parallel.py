@@ -49,10 +49,11 @@ def run(
 ) -> tuple[Arrays, list[Claim]]:
     """Test errors on noisy labels and robust errors over epochs."""
     noisy, _ = methods(settings)
-    ours = {key: found for key, found in trained.items() if key[0] in NOISY}
+    on_noise = {key: run for key, run in trained.items() if key[0] in NOISY}
+    attacked = {key: run for key, run in trained.items() if key[0] not in NOISY}
     arrays = {
-        **study.collect(noisy, settings.seeds, ours, figures=FIGURES),
-        **adversarial.collect(settings, ("at", "sam"), trained),
+        **study.collect(noisy, settings.seeds, on_noise, figures=FIGURES),
+        **adversarial.collect(settings, ("at", "sam"), attacked),
     }
     return arrays, list(_claims(arrays))
 

@@ -160,5 +160,19 @@ def plot(arrays: Arrays) -> plotting.Figure:
         bars, curves = axes[i], axes[len(columns) + i]
         study.draw_bars(bars, arrays, known)
         bars.set_title(_title(column))
+        if column in COLUMNS:
+            _draw_literature(bars, column, order)
         study.draw_curves(curves, arrays, known)
     return figure
+
+
+def _draw_literature(bars: plotting.Axes, column: str, order: tuple[str, ...]) -> None:
+    """The paper's own values as crosses, the table's other rows as lines."""
+    for i, key in enumerate(order):
+        if key in PAPER:
+            bars.plot(i, PAPER[key][column], "kx")
+    for color, (name, row) in zip(plotting.COLORS, LITERATURE.items(), strict=False):
+        value = row[COLUMNS.index(column)]
+        if value is not None:
+            bars.axhline(value, color=color, linestyle=":", label=name)
+    bars.legend(frameon=False, fontsize="x-small")

@@ -13,6 +13,7 @@ import numpy as np
 from absl import app, flags, logging
 
 from experiments.benchmarks import (
+    attacks,
     flows,
     growth,
     peers,
@@ -31,6 +32,7 @@ SUITES = {
     "swaps": per_example.swaps,
     "per_example": per_example.against_sam,
     "flows": flows.against_loops,
+    "attacks": attacks.against_original,
     "growth": growth.measure,
     "peers": peers.against_pytorch,
 }

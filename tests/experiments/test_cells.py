@@ -78,8 +78,8 @@ def test_a_loss_that_is_not_finite_is_a_result(tmp_path):
 def test_selection_is_by_the_mean_over_seeds():
     validation = np.array([[0.3, 0.1], [0.15, 0.15], [0.2, 0.1]])
     assert cells.select(validation) == 1  # the first of equals
-    values = np.arange(6).reshape(3, 2)
-    np.testing.assert_array_equal(cells.pick(values, np.array(1)), [2, 3])
+    several = np.stack([validation, validation[::-1]])
+    np.testing.assert_array_equal(cells.select(several), [1, 0])
 
 
 def test_an_unknown_figure_lists_the_known_ones(tmp_path):

@@ -1,11 +1,14 @@
 """The paper's settings, checked against what App. C prints, without training."""
 
+import dataclasses
+
 import pytest
 
 from configs import cifar10, cifar_gce
 from experiments import __main__ as cli
-from experiments import dry_run, frame
+from experiments import cells, dry_run, frame
 from sam_jax.training import config as configs
+from sam_jax.training import startup
 
 DEEP = [name for name in frame.names() if hasattr(frame.load(name), "runs")]
 
@@ -83,3 +86,25 @@ def test_the_settings_of_table_2():
 def test_experiments_without_runs_show_their_settings(capsys):
     assert cli.main(["run", "fig4", "--scale=paper", "--dry_run"]) == 0
     assert "seeds" in capsys.readouterr().out
+
+
+def test_missing_cifar_is_said_with_the_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(startup, "use_compilation_cache", lambda: None)
+    out = tmp_path / "out"
+    assert cli.main(["run", "fig2", "--scale=paper", f"--out={out}"]) == 2
+    error = capsys.readouterr().err
+    assert "make data NAME=cifar10" in error
+    assert len(error.splitlines()) == 1
+
+
+def test_runs_of_other_settings_are_refused_before_any_training(tmp_path):
+    first = frame.load("table1").SCALES["smoke"]
+    cells.train(_first_cell(first), tmp_path / "runs", lambda _: None)
+    changed = dataclasses.replace(first, changes={**first.changes, "l2": 0.1})
+    with pytest.raises(ValueError, match=r"another config .*l2: 0\.0005 -> 0\.1"):
+        cells.train(_first_cell(changed), tmp_path / "runs", lambda _: None)
+
+
+def _first_cell(settings):
+    return dict(list(frame.load("table1").runs(settings).items())[:1])

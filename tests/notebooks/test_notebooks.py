@@ -13,6 +13,7 @@ SMALL = {
     "02_implicit_bias": "seeds, iterations = 1, 100",
     "03_noisy_labels": "epochs, iterations = 2, 20",
     "04_per_example_sam": "batches, width, repeats = (4,), 16, 1",
+    "05_robustness": "epochs, count = 1, 16",
 }
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
