@@ -151,7 +151,7 @@ def test_squares_cover_the_last_row_only_if_asked():
     eps=st.floats(0.01, 2.0),
     norm=st.sampled_from(["linf", "l2"]),
 )
-@hypothesis.settings(max_examples=3, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=2, deadline=None, derandomize=True)
 def test_points_stay_in_the_ball_and_in_the_box(name, seed, eps, norm):
     predict, x, y = random_mlp(seed, 5)
     points = ATTACKS[name](predict, x, y, eps=eps, norm=norm, key=KEY)
@@ -207,8 +207,8 @@ def test_other_weights_and_radii_compile_nothing():
         weights = scale * jax.random.normal(KEY, (36, 3))
         before = len(traces)
         partial = Partial(predict, weights)
-        for name in ("pgd", "apgd_t", "fab", "square"):
+        for name in ("pgd", "apgd_t", "square"):
             ATTACKS[name](partial, x, y, eps=eps, key=KEY)
     assert before > 0
     # Each attack looks at the shape of the logits once, without compiling.
-    assert len(traces) - before <= 4
+    assert len(traces) - before <= 3
