@@ -107,9 +107,10 @@ def _claims(arrays: Arrays) -> Iterator[Claim]:
             text = f"{NORMS[norm]}: {label} below ERM, test error, best epoch"
             errors = [study.chosen(arrays, k, "best") for k in (key, f"{norm}_erm")]
             yield study.lower(text, "m-sharpness", None, *errors)
-        smallest, *_, batch = list(_of_norm(arrays, norm))[1:] or [None]
-        if smallest == batch:
+        keys = list(_of_norm(arrays, norm))[1:]
+        if len(keys) < 2:
             continue
+        smallest, batch = keys[0], keys[-1]
         names = [_of_norm(arrays, norm)[key] for key in (smallest, batch)]
         text = f"{NORMS[norm]}: {names[0]} below {names[1]}, test error, best epoch"
         errors = [study.chosen(arrays, key, "best") for key in (smallest, batch)]
