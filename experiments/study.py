@@ -72,7 +72,8 @@ def collect(
     """
     arrays: dict[str, np.ndarray] = {"seeds": np.asarray(seeds)}
     whole = max(trained.values(), key=lambda run: len(run.curve("test_error")))
-    arrays["epoch"] = whole.curve("epoch")[-len(whole.curve("test_error")) :]
+    evaluated = [r["epoch"] for r in whole.history if "test_error" in r]
+    arrays["epoch"] = np.array(evaluated)
     for method in methods:
         axes = [method.key], method.values, seeds
         arrays[f"{method.key}_rho"] = np.array(method.values, float)
