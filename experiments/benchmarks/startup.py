@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 
 from experiments.benchmarks import rows, timing
@@ -40,6 +41,7 @@ def seconds_to_first_step(out: str, environment: dict[str, str]) -> float:
     Raises: RuntimeError with the job's output if it ends before.
     """
     terminal, its_side = pty.openpty()
+    termios.tcsetwinsize(its_side, (24, 120))  # none is 0 columns: no bar
     start = time.perf_counter()
     job = subprocess.Popen(
         [*COMMAND, f"--out={out}"],
