@@ -155,7 +155,9 @@ def plot(arrays: Arrays) -> plotting.Figure:
             line = {"color": color, "linestyle": styles[name], "label": label}
             errors.plot(arrays["epoch"], curve, **line)
     errors.set(xlabel="epoch", ylabel="error (%)", title="errors", ylim=(0, 100))
-    errors.legend(frameon=False, fontsize="x-small")
+    errors.legend(
+        frameon=False, fontsize="x-small", loc="center right", bbox_to_anchor=(1, 0.68)
+    )
     for panel, name in zip(axes, REFERENCES, strict=True):
         for i, where in enumerate(("at w", "at SAM's point")):
             cosines = arrays[f"cosine_{name}"][..., i]
