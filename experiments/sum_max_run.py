@@ -30,7 +30,7 @@ class Settings:
     """
 
     epochs: int = 40
-    time_ratio: float = 1.25
+    time_ratio: float = 1.33
     rhos: tuple[float, ...] = (0.05, 0.1)
     check_epochs: int = 2
     model: str = "preact_resnet18"
