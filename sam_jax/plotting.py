@@ -2,6 +2,7 @@
 
 import io
 import os
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -140,13 +141,16 @@ def heat_map(
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Writes a PNG atomically."""
-    results.write_atomic(path, lambda file: figure.savefig(file, format="png", dpi=150))
+    results.write_atomic(path, lambda file: file.write(png(figure, dpi=150)))
 
 
-def png(figure: Figure) -> bytes:
+def png(figure: Figure, dpi: int = 90) -> bytes:
     """The figure as a PNG in memory, for a notebook."""
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=90)
+    with warnings.catch_warnings():
+        # By the clock: a busy machine is told of the little data it has, too.
+        warnings.filterwarnings("ignore", 'Creating legend with loc="best" can be slow')
+        figure.savefig(file, format="png", dpi=dpi)
     return file.getvalue()
 
 

@@ -1,3 +1,9 @@
+import io
+import itertools
+import types
+import warnings
+
+import matplotlib.legend
 import numpy as np
 import pytest
 
@@ -42,6 +48,16 @@ def test_save_writes_a_picture(tmp_path):
     plotting.save(plotting.training_curves({"ERM": RUN}), tmp_path / "c.png")
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
     assert [p.name for p in tmp_path.iterdir()] == ["c.png"]
+
+
+def test_a_busy_machine_draws_without_a_warning(monkeypatch):
+    clock = types.SimpleNamespace(perf_counter=itertools.count(0, 2).__next__)
+    monkeypatch.setattr(matplotlib.legend, "time", clock)
+    figure = plotting.training_curves({"ERM": RUN})
+    with pytest.warns(UserWarning, match="slow with large amounts"):
+        figure.savefig(io.BytesIO(), format="png")
+    with warnings.catch_warnings(action="error"):
+        assert plotting.png(figure).startswith(b"\x89PNG")
 
 
 def test_a_run_without_a_key_is_an_error():
