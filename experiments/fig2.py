@@ -124,13 +124,14 @@ def plot(arrays: Arrays) -> plotting.Figure:
     start = {key: LABELS[key] for key in ("erm", "sam")}
     for row, names in enumerate((start, LABELS)):
         loss, error = axes[2 * row : 2 * row + 2]
-        study.draw_curves(loss, arrays, names, "loss", ylabel="training loss")
+        study.draw_curves(
+            loss, arrays, names, "loss", ylabel="training loss", percent=False
+        )
         loss.set_yscale("log")
         study.draw_curves(error, arrays, names)
-        top = np.percentile(
-            [study.chosen(arrays, k, "curve")[:, 4:] for k in names], 98
-        )
-        error.set_ylim(0, 100 * max(top, 0.05))
+        shown = arrays["epoch"] >= (0.8 * arrays["switch"] if row else 5)
+        curves = [study.chosen(arrays, key, "curve")[:, shown] for key in names]
+        error.set_ylim(0, 100 * max(np.percentile(curves, 98), 0.01))
         if row:
             for panel in (loss, error):
                 panel.axvline(arrays["switch"], color="gray", linewidth=0.8)

@@ -158,20 +158,23 @@ def draw_curves(
     *,
     title: str = "",
     ylabel: str = "test error (%)",
+    percent: bool = True,
 ) -> None:
     """Means over seeds and bands, of each method at its rho, over epochs.
 
     Args:
       methods: key -> label.
+      percent: whether the curve is a fraction, to be drawn in %.
     """
     for i, (key, label) in enumerate(methods.items()):
-        curve = 100 * chosen(arrays, key, name)
+        curve = (100 if percent else 1) * chosen(arrays, key, name)
         if len(arrays[f"{key}_rho"]) > 1:
             label = f"{label}, rho = {rho(arrays, key):g}"
         color = plotting.COLORS[i % len(plotting.COLORS)]
         plotting.band(axes, arrays["epoch"], curve, label=label, color=color)
     axes.set(xlabel="epoch", ylabel=ylabel, title=title)
-    axes.set_ylim(bottom=0)
+    if percent:
+        axes.set_ylim(bottom=0)
     axes.margins(x=0)
     axes.legend(frameon=False, fontsize="small")
 
