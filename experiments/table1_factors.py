@@ -64,7 +64,7 @@ SCALES = {
     "cpu": Settings(
         rho=(0.1, 0.2),
         unnormalized=(0.1, 0.3),
-        resnet_rho=(0.05, 0.1),
+        resnet_rho=(0.01, 0.02, 0.05, 0.1),
         recipe="embedded",
         changes={"model.name": "conv_net", "data.validation_fraction": 0.25},
     ),

@@ -11,6 +11,7 @@ import pytest
 
 import sam_jax
 from sam_jax.core import implicit
+from sam_jax.core.implicit import separable
 from tests.core import networks
 from tests.core.networks import Problem
 from tests.core.oracle import assert_agrees, both, distance, problem
@@ -51,9 +52,9 @@ FALLBACKS = {
     ),
     "branch": (
         lambda p, b: jax.lax.cond(
-            b["x"].sum() > 0, lambda w: b["x"] @ w, lambda w: -b["x"] @ w, p["w"]
+            p["v"] > 0, lambda w: b["x"] @ w, lambda w: -b["x"] @ w, p["w"]
         ),
-        {"w": (5, 3)},
+        {"w": (5, 3), "v": ()},
         "w",
         "cond",
     ),
@@ -171,6 +172,59 @@ def test_batch_norm_over_single_examples_is_refused():
     received, expected = both(Problem(objective, variables["params"], batch), m=4)
     assert distance(received.gradient, expected.gradient) < 1e-4  # float32
     assert distance(received.aux, expected.aux) < 1e-5
+
+
+MIXING = {
+    "BatchNorm": (
+        lambda p, b: _standardised(b["x"] @ p["w"]) @ p["v"],
+        networks.loss,
+        r"sum of \(B, 6\) into \(6,\)",
+    ),
+    "in-batch negatives": (
+        lambda p, b: jnp.tanh(b["x"] @ p["w"]) @ p["v"],
+        lambda z, b: -jnp.diagonal(jax.nn.log_softmax(z @ z.T)),
+        r"dot_general of .*\(B, 3\).* into \(B, B\)",
+    ),
+    "weights over the batch": (
+        lambda p, b: jnp.tanh(b["x"] @ p["w"]) @ p["v"],
+        lambda z, b: networks.loss(z, b) / jnp.sum(b["x"] ** 2),
+        r"reduce_sum of \(B, 5\) into \(\)",
+    ),
+}
+
+
+def _standardised(x):
+    return (x - x.mean(0)) / jnp.sqrt(x.var(0) + 1e-5)
+
+
+@pytest.mark.parametrize("name", MIXING)
+@pytest.mark.parametrize("jit", [False, True])
+def test_objectives_that_mix_examples_are_refused_at_m_1(name, jit):
+    predict, loss, what = MIXING[name]
+    p = networks.bare(predict, w=(5, 6), v=(6, 3))
+    objective = sam_jax.Objective(predict, loss)
+    ours = functools.partial(sam_jax.implicit_gradient, objective, rho=0.1)
+    with pytest.raises(ValueError, match=f"mixes the examples.*{what}.*choose m > 1"):
+        (jax.jit(ours) if jit else ours)(p.params, p.batch)
+    with pytest.raises(ValueError, match="mixes the examples"):
+        sam_jax.implicit_report(objective, p.params, p.batch)
+    assert_agrees(*both(Problem(objective, p.params, p.batch), m=4))
+
+
+@pytest.mark.parametrize("width", separable.PRIMES)
+def test_a_layer_as_wide_as_the_traced_batch_is_no_mixture(width):
+    p = networks.bare(
+        lambda p, b: jnp.tanh(b["x"] @ p["w"]).sum(1, keepdims=True) * p["v"],
+        w=(5, width),
+        v=(3,),
+    )
+    assert_agrees(*both(p, m=1))
+
+
+def test_networks_of_one_batch_size_are_taken_as_they_are():
+    p = networks.bare(lambda p, b: b["x"].reshape(1, 5) @ p["w"], w=(5, 3))
+    losses, _ = sam_jax.implicit_gradient(p.objective, p.params, p.batch, rho=0.1)
+    assert losses.shape == (networks.N,)
 
 
 def test_a_rho_that_changes_does_not_compile_again():

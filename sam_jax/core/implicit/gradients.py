@@ -9,8 +9,8 @@ from jaxtyping import Array, Float
 
 from sam_jax.core import ascent, groups, trees
 from sam_jax.core.gradient import KINDS, Gradient, sharpness_aware_gradient
-from sam_jax.core.implicit import passes, penalty, plan
-from sam_jax.core.objective import Objective
+from sam_jax.core.implicit import passes, penalty, plan, separable
+from sam_jax.core.objective import Objective, batch_size
 
 Tree = Any
 LARGE = 256 * 2**20  # bytes of copies of one parameter that are worth a warning
@@ -72,6 +72,8 @@ def trace(
 
     Args:
       mask: bools like params: the leaves that are perturbed; None for all.
+
+    Raises: ValueError for an objective that mixes examples, if the group is of one.
     """
     leaves, structure = jax.tree.flatten(params)
     allowed = [True] * len(leaves)
@@ -82,6 +84,8 @@ def trace(
     if objective.penalty is not None:
         decays = penalty.decays(objective.penalty_gradient, params)
     made = plan.make(objective.forward, params, group, active=active, decays=decays)
+    if batch_size(group) == 1:
+        separable.refuse_mixing(objective, params, group)
     return passes.Network(objective, made, decays)
 
 
