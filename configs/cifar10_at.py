@@ -46,7 +46,9 @@ def digits(config: ConfigDict) -> None:
     """The same on digits, in minutes on two cores.
 
     Half of the training set validates and nothing is augmented, so that there is
-    something to overfit. Without a long warm-up the network does not train.
+    something to overfit. Without a long warm-up the network does not train. Of the
+    weights .01, .03, .1 and 1 of the pairing term .1 had the least robust validation
+    error, on a seed that the experiments leave out; with 1 the network unlearns.
     """
     config.epochs = 80
     config.batch_size = 64
@@ -57,6 +59,7 @@ def digits(config: ConfigDict) -> None:
     config.model.update(name="conv_net", widths=(16, 32), hidden=64)
     config.schedule.update(peak=0.05, warmup_epochs=10.0)
     config.attack.eps = 0.2
+    config.pairing.weight *= 0.1
     config.eval.update(every_epochs=5, batch_size=1000)
     config.checkpoint.every_epochs = config.epochs
 

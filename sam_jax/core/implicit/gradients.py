@@ -118,6 +118,9 @@ def implicit_gradient(
       normalize: ascent step of length rho, otherwise rho g.
 
     Returns: losses f[B] without the penalty, and a tree like params.
+
+    Raises: ValueError, among others if m = 1 and the loss of an example is seen to
+    depend on other examples (BatchNorm in train mode, in-batch negatives).
     """
     result = gradient(
         objective,

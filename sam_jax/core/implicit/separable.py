@@ -1,0 +1,91 @@
+"""Whether an objective sees its examples one by one, told from shapes.
+
+The objective is traced, but not run, on a batch of a prime size. What is computed from
+that batch, an example at a time, has the prime once in its number of entries; a mean
+over examples loses it, and products of pairs of examples have it squared.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import JaxprEqn
+
+from sam_jax.core.implicit import interpreter
+from sam_jax.core.objective import Objective
+
+Tree = Any
+# Two, for networks that happen to have a layer of a size like that.
+PRIMES = (101, 127)
+
+
+class Seen(NamedTuple):
+    """A value computed from the batch. mixing: what mixed its examples, if anything."""
+
+    mixing: str | None
+
+
+def refuse_mixing(objective: Objective, params: Tree, example: Tree) -> None:
+    """Raises ValueError if the loss of an example is seen to depend on other examples.
+
+    Seen are sums, means and products over examples, as of BatchNorm in train mode and
+    in-batch negatives; not seen are sorting, shifting and what happens within loops,
+    custom derivatives and networks that take one batch size alone.
+
+    Args:
+      params: arrays or their shapes. example: a batch of one, or its shapes.
+    """
+    first, second = PRIMES
+    if _mixing(objective, params, example, first) is None:
+        return
+    what = _mixing(objective, params, example, second)
+    if what is None:
+        return
+    raise ValueError(
+        f"Received an objective that mixes the examples of a batch: {what}, where B is "
+        "the batch. With m = 1 every example has a perturbation of its own and is seen "
+        "alone. Normalise by running statistics or GroupNorm, leave out in-batch "
+        "negatives, or choose m > 1: examples may mix within their group."
+    )
+
+
+def _mixing(objective: Objective, params: Tree, example: Tree, prime: int) -> Any:
+    """What mixes examples in a batch of this size, or None."""
+
+    def losses(params: Tree, batch: Tree) -> jax.Array:
+        outputs, _ = objective.forward(params, batch)
+        return objective.losses(outputs, batch)
+
+    def repeat(x: jax.Array) -> jax.Array:
+        return jnp.broadcast_to(x, (prime, *x.shape[1:]))
+
+    batch = jax.eval_shape(lambda batch: jax.tree.map(repeat, batch), example)
+    try:
+        jaxpr = jax.make_jaxpr(losses)(params, batch)
+    except Exception:  # of any kind: networks that take one batch size alone
+        return None
+
+    def visit(key: Any, eqn: JaxprEqn, inputs: Sequence[Any]) -> tuple[list[Any], dict]:
+        seen = [x for x in inputs if isinstance(x, Seen)]
+        if not seen:
+            return [None] * len(eqn.outvars), {}
+        earlier = next((x.mixing for x in seen if x.mixing), None)
+        mixed = [earlier or _mixed(eqn, out.aval, prime) for out in eqn.outvars]
+        return [Seen(mixing) for mixing in mixed], {}
+
+    count = len(jax.tree.leaves(params))
+    inputs = [None] * count + [Seen(None)] * (len(jaxpr.jaxpr.invars) - count)
+    consts = [None] * len(jaxpr.consts)
+    (found,), _ = interpreter.walk_abstract(jaxpr.jaxpr, consts, inputs, visit)
+    return found.mixing if isinstance(found, Seen) else None
+
+
+def _mixed(eqn: JaxprEqn, out: Any, prime: int) -> str | None:
+    size = math.prod(out.shape)
+    if size % prime == 0 and size // prime % prime:
+        return None
+    shapes = [v.aval.shape for v in eqn.invars]
+    text = f"{eqn.primitive.name} of {', '.join(map(str, shapes))} into {out.shape}"
+    return text.replace(str(prime), "B")
