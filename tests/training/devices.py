@@ -83,10 +83,15 @@ def steps(m, devices):
     return layout.fetch((now.params, now.batch_stats))
 
 
-def whole_run(devices, directory):
-    """An epoch by the loop: augmentation, evaluation, checkpoint and all."""
+def whole_run(devices, directory, attacked=False):
+    """An epoch by the loop: augmentation, evaluation, checkpoint and all; on attacked
+    images SumMax with the pairing term."""
     config = tiny(epochs=1, devices=devices, batch_size=BATCH, ema__decay=0.5)
     config.sam.kind, config.sam.m = "sam", 4
+    if attacked:
+        config.sam.kind, config.sam.m = "sum_max", 2
+        config.attack.update(kind="adversarial", eps=0.1, steps=2, eval_steps=2)
+        config.pairing.update(weight=0.5, start=0.0)
     config.data.augment.crop_padding = 1
     config.data.validation_fraction = 0.9
     run = loop.prepare(config, directory)
@@ -103,8 +108,10 @@ def runs(directory):
     for devices in [jax.device_count()] if several else [1, 2, 4]:
         for m in (1, 2, 4, BATCH):
             yield f"steps with m={m}", devices, functools.partial(steps, m, devices)
-        run = functools.partial(whole_run, devices, directory / str(devices))
-        yield "run", devices, run
+        for name in ("run", "attacked run"):
+            workdir, attacked = directory / name / str(devices), name != "run"
+            run = functools.partial(whole_run, devices, workdir, attacked)
+            yield name, devices, run
 
 
 def main(out, coordinator="", process_id="0", process_count="1"):

@@ -12,7 +12,7 @@ import pytest
 from sam_jax.training import parallel
 
 ROOT = pathlib.Path(__file__).parents[2]
-RUNS = ["steps with m=1", "steps with m=2", "steps with m=4", "steps with m=8", "run"]
+RUNS = [*(f"steps with m={m}" for m in (1, 2, 4, 8)), "run", "attacked run"]
 
 
 def start(devices, *arguments, shared):
@@ -83,9 +83,9 @@ def test_two_processes_train_as_one(received, tmp_path):
         both = json.loads(out.read_text())
         for name in RUNS:
             compare(both[f"{name} on 2"], received[f"{name} on 1"])
-    written = {path.name for path in (tmp_path / "2").iterdir()}
+    written = {path.name for path in (tmp_path / "run" / "2").iterdir()}
     assert {"config.json", "metrics.jsonl", "summary.json", "curves.png"} < written
-    lines = (tmp_path / "2" / "metrics.jsonl").read_text().splitlines()
+    lines = (tmp_path / "run" / "2" / "metrics.jsonl").read_text().splitlines()
     assert len(lines) == 1  # by the first process alone
 
 
