@@ -4,6 +4,14 @@ From two classes, groups of m, a normalised ascent and a plain convolutional net
 one group of the whole batch; an unnormalised ascent; ten classes; a ResNet with
 GroupNorm, and with BatchNorm. Errors at the best epoch by noisy validation and at the
 last one, each method with its own rho.
+
+On digits (cpu) the order of the paper does not come out, under any factor. Without
+normalisation layers SAM's direction alone does what SAM does (last epoch, two classes:
+8.8% against 34.7% of ERM), its derivative alone hardly anything (31.9%), whatever m,
+the normalisation of the ascent and the number of classes. With BatchNorm no method
+differs from ERM at the last epoch; with GroupNorm the seeds are further apart than the
+methods. At the best epoch the choice by 72 labels, 80% of them noise,
+decides: seeds of one method are up to 45 points apart.
 """
 
 import dataclasses
