@@ -21,7 +21,7 @@ SCALES = {
     "cpu": Settings(
         seeds=(0, 1, 2),
         m=(1, 16, 0),
-        rho=(0.05, 0.1, 0.2),
+        rho=(0.05, 0.1, 0.2, 0.4),
         rho_single=(0.005, 0.01, 0.02),
         rho_group=(0.05, 0.1, 0.2),
         norms=("group", "batch"),

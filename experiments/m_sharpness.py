@@ -47,7 +47,6 @@ SCALES = {
         recipe="smoke",
     ),
     "cpu": Settings(
-        seeds=(0, 1, 2),
         m=(1, 4, 16, 0),
         rho=(0.1, 0.2, 0.3, 0.4),
         rho_single=(0.02, 0.05, 0.1, 0.15),

@@ -29,7 +29,7 @@ class Settings(adversarial.Settings):
 
 SCALES = {
     "smoke": Settings(seeds=(0,), rho=(0.1,), recipe="smoke", count=16),
-    "cpu": Settings(rho=(0.1,), recipe="cpu", count=256),
+    "cpu": Settings(rho=(0.05, 0.1), recipe="cpu"),
     "paper": Settings(),
 }
 
@@ -83,5 +83,5 @@ def plot(arrays: Arrays) -> plotting.Figure:
             axes.plot(np.full(len(errors), x), errors[:, j], ".", color=color)
     axes.set_xticks(range(len(KEYS)), ["plain", "+ pairing", "+ SAM"])
     axes.set(ylabel="robust test error by AutoAttack (%)")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
     return figure
