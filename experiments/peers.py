@@ -140,7 +140,7 @@ def plot(arrays: Arrays) -> plotting.Figure:
         frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1)
     )
     time.set(xlabel="time of a run over ERM's", ylabel="test error, best epoch (%)")
-    time.set_ylim(bottom=0)
+    time.set_ylim(0, 1.1 * time.get_ylim()[1])
     for panel in (best, last):
         panel.tick_params(axis="x", rotation=60, labelsize="small")
     return figure
