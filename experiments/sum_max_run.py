@@ -70,8 +70,8 @@ def run(settings: Settings) -> tuple[Arrays, list[Claim]]:
         name = f"SumMax, rho {rho:g}"
         train(name, s.epochs, kind="sum_max", m=1, rho=rho)
     train("SAM, timed", s.check_epochs + 1, kind="sam")
-    seconds = [_epoch_seconds(runs[name]) for name in (name, "SAM, timed")]
-    train("SAM", max(2, round(s.epochs * seconds[0] / seconds[1])), kind="sam")
+    ratio = _epoch_seconds(runs[name]) / _epoch_seconds(runs["SAM, timed"])
+    train("SAM", max(2, round(s.epochs * ratio)), kind="sam")
     best = min(
         (name for name in runs if name.startswith("SumMax")),
         key=lambda name: summaries[name]["validation_error_best"],

@@ -12,7 +12,6 @@ label noise and splits, is the same for everyone:
 Decoding takes seconds, so the sorted arrays are kept as one .npz beside the records.
 """
 
-import contextlib
 import hashlib
 import os
 import re
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from sam_jax import results
 from sam_jax.data.dataset import Dataset, channel_statistics
 
 NAMES = ("cifar10", "cifar100", "mnist", "fashion_mnist")
@@ -150,20 +150,15 @@ def read_cache(path: Path) -> Arrays | None:
 
 def write_cache(path: Path, arrays: Arrays) -> None:
     """Writes the arrays all or not at all; a full or read-only disk costs a warning."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    named: Mapping[str, Any] = arrays
     try:
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        temporary.replace(path)
+        results.write_atomic(path, lambda file: np.savez(file, **named))
     except OSError as error:
         logging.warning(
             "Cannot keep the decoded images in %s (%s); the next run decodes again.",
             path,
             error,
         )
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _read_records(

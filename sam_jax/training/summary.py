@@ -83,13 +83,13 @@ def table(summaries: Mapping[str, Mapping[str, Any]]) -> str:
         for prefix, suffix in PREFIXES.items():
             if f"{prefix}test_error_last" not in summary:
                 continue
-            get = lambda name, p=prefix, s=summary: s.get(f"{p}{name}")  # noqa: E731
-            row = [label + suffix, str(get("best_epoch") or "-")]
+            row = [label + suffix, str(summary.get(f"{prefix}best_epoch") or "-")]
             parts = ["test_error"]
             parts += ["test_robust_error"] if robust else []
             parts += ["train_noisy_error"] if noisy else []
             for part in parts:
-                row += [results.percent(get(f"{part}_{at}")) for at in ("best", "last")]
+                names = [f"{prefix}{part}_{at}" for at in ("best", "last")]
+                row += [results.percent(summary.get(name)) for name in names]
             rows.append([*row, f"{summary['seconds']:.0f} s"])
     return results.table([*header, "time"], rows)
 

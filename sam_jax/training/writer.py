@@ -4,7 +4,7 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import IO, Any
+from typing import Any
 
 from sam_jax import results
 from sam_jax.training import config as configs
@@ -54,7 +54,6 @@ class Writer:
         Raises: TrainingError if a record up to `epoch` is missing.
         """
         self.path = pathlib.Path(workdir) / "metrics.jsonl"
-        self._file: IO[str] | None = None
         self._events: Any = None
         self.history = [r for r in read_records(self.path) if r["epoch"] <= epoch]
         last = self.history[-1]["epoch"] if self.history else 0
@@ -71,7 +70,6 @@ class Writer:
 
         lines = "".join(json.dumps(record) + "\n" for record in self.history)
         results.write_atomic(self.path, lambda file: file.write(lines.encode()))
-        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
         step = self.history[-1]["step"] if self.history else 0
         self._events = SummaryWriter(str(workdir), purge_step=step + 1)
 
@@ -79,19 +77,19 @@ class Writer:
         """Adds the record of an epoch; it is on the disk when this returns."""
         results.refuse_non_finite(record)
         self.history.append(record)
-        if self._file is None:
+        if self._events is None:
             return
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         for name, value in record.items():
             if name not in ("epoch", "step"):
                 self._events.add_scalar(name, value, record["step"])
 
     def close(self) -> None:
-        for file in (self._file, self._events):
-            if file is not None:
-                file.close()
+        if self._events is not None:
+            self._events.close()
 
     def __enter__(self) -> "Writer":
         return self

@@ -67,11 +67,12 @@ def np_sam(kind, m, rho, normalize):
         g = np_pull(p, x, u)
         c = rho / np.sqrt(sum((v**2).sum() for v in g.values())) if normalize else rho
         q = {k: p[k] + c * g[k] for k in p}
-        result = {
-            "full": lambda: np_pull(q, x, np_derivative(q, x, y)),  # noqa: B023
-            "direction": lambda: np_pull(q, x, u),  # noqa: B023
-            "derivative": lambda: np_pull(p, x, np_derivative(q, x, y)),  # noqa: B023
-        }[kind]()
+        point, slope = {
+            "full": (q, np_derivative(q, x, y)),
+            "direction": (q, u),
+            "derivative": (p, np_derivative(q, x, y)),
+        }[kind]
+        result = np_pull(point, x, slope)
         total = {k: total[k] + result[k] * m / B for k in p}
     return total
 

@@ -178,7 +178,7 @@ MIXING = {
     "BatchNorm": (
         lambda p, b: _standardised(b["x"] @ p["w"]) @ p["v"],
         networks.loss,
-        r"sum of \(B, 6\) into \(6,\)",
+        r"sum of \(B, 6\) into \(6\)",
     ),
     "in-batch negatives": (
         lambda p, b: jnp.tanh(b["x"] @ p["w"]) @ p["v"],

@@ -64,7 +64,9 @@ def _mixing(objective: Objective, params: Tree, example: Tree, prime: int) -> An
     batch = jax.eval_shape(lambda batch: jax.tree.map(repeat, batch), example)
     try:
         jaxpr = jax.make_jaxpr(losses)(params, batch)
-    except Exception:  # of any kind: networks that take one batch size alone
+    except Exception:
+        # Traced before on one example, so that the batch size alone is refused; and
+        # by the user's code, where asserts, flax and chex raise what they like.
         return None
 
     def visit(key: Any, eqn: JaxprEqn, inputs: Sequence[Any]) -> tuple[list[Any], dict]:
@@ -86,6 +88,11 @@ def _mixed(eqn: JaxprEqn, out: Any, prime: int) -> str | None:
     size = math.prod(out.shape)
     if size % prime == 0 and size // prime % prime:
         return None
-    shapes = [v.aval.shape for v in eqn.invars]
-    text = f"{eqn.primitive.name} of {', '.join(map(str, shapes))} into {out.shape}"
-    return text.replace(str(prime), "B")
+    shapes = [_shape(aval, prime) for aval in (*(v.aval for v in eqn.invars), out)]
+    return f"{eqn.primitive.name} of {', '.join(shapes[:-1])} into {shapes[-1]}"
+
+
+def _shape(aval: Any, prime: int) -> str:
+    """(101, 5) -> "(B, 5)"."""
+    sizes = ["B" if size == prime else str(size) for size in aval.shape]
+    return f"({', '.join(sizes)})"

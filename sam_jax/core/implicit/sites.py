@@ -23,6 +23,7 @@ Two ways to move the weight of every group by its own c X^T D:
 Grams are accumulated and kept in float32 or wider, without TF32.
 """
 
+import abc
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -38,7 +39,7 @@ from sam_jax.core.implicit import interpreter
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Site:
+class Site(abc.ABC):
     """An equation that is linear in a weight; the subclasses say how.
 
     eqn: the equation. weight: position of V among its inputs, x is the other one.
@@ -68,9 +69,9 @@ class Site:
         return self.eqn.outvars[0].aval
 
     @property
+    @abc.abstractmethod
     def layout(self) -> Any:
         """Two uses of one V with equal layouts have the same `matrix`."""
-        raise NotImplementedError
 
     @property
     def gram_cost(self) -> int:
@@ -82,25 +83,25 @@ class Site:
         inputs = (v, x) if self.weight == 0 else (x, v)
         return interpreter.evaluate(self.eqn, inputs)[0]
 
+    @abc.abstractmethod
     def matrix(self, v: Array) -> Float[Array, "G K N"]:
         """M, the weight as a matrix."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def apply(self, x: Shaped[Array, "..."], matrix: Float[Array, "G K N"]) -> Array:
         """y from x and M."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def left(self, x: Shaped[Array, "..."]) -> Shaped[Array, "G T ..."]:
         """X, the rows that M multiplies."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def rows(self, y: Array) -> Float[Array, "G T N"]:
         """y with one row a position."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def unrows(self, rows: Float[Array, "G T N"]) -> Array:
         """The inverse of `rows`."""
-        raise NotImplementedError
 
     def inner(
         self, left2: Shaped[Array, "G T2 ..."], left: Shaped[Array, "G T ..."]
