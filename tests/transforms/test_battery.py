@@ -73,7 +73,9 @@ def test_without_jit(name):
 
 @every
 def test_under_vmap_over_rho(name):
-    tx = lambda rho: optax.chain(FACTORIES[name](rho), SGD)  # noqa: E731
+    def tx(rho):
+        return optax.chain(FACTORIES[name](rho), SGD)
+
     received = jax.vmap(lambda rho: run(tx(rho)))(jnp.array([0.1, 0.3]))
     assert_same(jax.tree.map(lambda x: x[1], received), expected(name))
 

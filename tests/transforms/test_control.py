@@ -100,6 +100,8 @@ def test_active_between_two_steps(start, stop, active):
 
 
 def test_the_schedule_of_an_inactive_transform_stands_still():
-    schedule = lambda step: jnp.where(step == 0, 0.3, 99.0)  # noqa: E731
+    def schedule(step):
+        return jnp.where(step == 0, 0.3, 99.0)
+
     tx = optax.chain(sam_jax.active_between(sam_jax.sam(schedule), 2), SGD)
     assert_same(apply(tx, 3), by_hand({2}, 3))

@@ -182,7 +182,9 @@ def test_hazard_10_bf16_gets_float32_norms_and_stays_bf16():
 
 
 def test_hazard_11_decay_inside_or_outside_the_ascent_is_explicit():
-    half = lambda p: sum(0.5 * jnp.vdot(w, w) for w in jax.tree.leaves(p))  # noqa: E731
+    def half(p):
+        return sum(0.5 * jnp.vdot(w, w) for w in jax.tree.leaves(p))
+
     inside = Objective(predict, loss, lambda p: 0.3 * half(p))
     with_penalty = apply(optax.chain(sam_jax.sam(0.5), SGD), objective=inside)
     chained = optax.chain(sam_jax.sam(0.5), optax.add_decayed_weights(0.3), SGD)
