@@ -10,10 +10,11 @@ from jaxtyping import Array, ArrayLike, DTypeLike, Float, Num
 from sam_jax import checks
 from sam_jax.core.convolution import conv_general_dilated
 from sam_jax.models import initialization, inputs
+from sam_jax.models.normalization import GroupNorm
 from sam_jax.models.simple import dense
 
 EPSILON = 1e-5
-NORMS = {"batch": nn.BatchNorm, "group": nn.GroupNorm}
+NORMS = {"batch": nn.BatchNorm, "group": GroupNorm}
 
 Layer = Callable[..., nn.Module]
 
@@ -141,7 +142,7 @@ class PreActResNet(nn.Module):
     def _norm(self, train: bool) -> Layer:
         if self.norm == "group":
             groups = self.groups or default_groups(self.width)
-            return partial(nn.GroupNorm, groups, epsilon=EPSILON, dtype=self.dtype)
+            return partial(GroupNorm, groups, epsilon=EPSILON, dtype=self.dtype)
         return partial(
             nn.BatchNorm,
             use_running_average=not train,

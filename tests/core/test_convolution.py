@@ -15,6 +15,12 @@ CASES = {
     "3x3, stride 2, odd height": ((4, 17, 16, 3), 3, (2, 2), ((1, 1), (1, 1))),
     "1x1, stride 2": ((6, 16, 20, 3), 1, (2, 2), "VALID"),
     "5x5, SAME": ((4, 12, 16, 2), 5, (1, 1), "SAME"),
+    "3x3, stride 2": ((4, 16, 12, 3), 3, (2, 2), ((1, 1), (1, 1))),
+    "4x4, strides 3 and 2": ((3, 9, 12, 3), 4, (3, 2), ((1, 2), (0, 1))),
+    "5x5, stride 4, nothing left over": ((2, 16, 8, 3), 5, (4, 4), ((5, 1), (0, 0))),
+    "many channels": ((3, 8, 6, 20), 3, (1, 1), "SAME"),
+    "many channels, no padding": ((3, 8, 7, 20), 3, (1, 1), "VALID"),
+    "many channels, uneven padding": ((3, 8, 7, 20), 3, (1, 1), ((0, 3), (4, 0))),
     "uneven strides and paddings": ((2, 30, 16, 2), 3, (3, 1), ((0, 2), (1, 0))),
     "few positions": ((4, 4, 4, 3), 3, (1, 1), "SAME"),
     "2x2 pixels": ((4, 2, 2, 3), 3, (1, 1), "SAME"),
@@ -80,7 +86,10 @@ TRANSFORMED = {
 }
 
 
-@pytest.mark.parametrize("case", ["3x3, stride 2, odd height", "2x2 pixels"])
+@pytest.mark.parametrize(
+    "case",
+    ["3x3, stride 2, odd height", "2x2 pixels", "3x3, stride 2", "many channels"],
+)
 @pytest.mark.parametrize("name", TRANSFORMED)
 def test_transformations(name, case):
     ours, theirs, x, w = problem(case)
@@ -110,6 +119,27 @@ def test_on_cpu_small_images_meet_a_matrix():
     text = jax.jit(jax.grad(ours, (0, 1))).lower(x, w).compile().as_text()
     assert "convolution(" not in text
     assert "$Conv" not in text
+
+
+def test_on_cpu_few_channels_do_not_meet_ynnpack():
+    """Which XLA takes for them otherwise: if not, the spare row has become needless."""
+    ours, theirs, x, w = problem("many channels", jnp.float32)
+
+    def compiled(loss):
+        return jax.jit(jax.value_and_grad(loss)).lower(x, w).compile().as_text()
+
+    assert "ynn_fusion" in compiled(theirs)
+    assert "ynn_fusion" not in compiled(ours)
+
+
+def test_on_cpu_the_image_gradient_at_a_stride_dilates_nothing():
+    ours, theirs, x, w = problem("3x3, stride 2")
+
+    def compiled(loss):
+        return jax.jit(jax.grad(loss)).lower(x, w).compile().as_text()
+
+    assert "lhs_dilate=2x2" in compiled(theirs)
+    assert "lhs_dilate" not in compiled(ours)
 
 
 @pytest.mark.parametrize(

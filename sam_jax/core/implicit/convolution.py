@@ -172,16 +172,17 @@ class Conv(Site):
             preferred_element_type=self.y.dtype,
         )
         if self.summed is not None:
-            z = z.reshape(self.blocks, *shape, self._summed_taps, self.outputs)
-            z = self._sum_taps(z)
+            z = self._sum_taps(z.reshape(self.blocks, *shape, -1))
         return self.unrows(z.reshape(self.blocks, self.positions, self.outputs))
 
     def _sum_taps(self, z: Float[Array, "G B ..."]) -> Float[Array, "G B ..."]:
         """Adds up the taps of the summed axis, each shifted to its output."""
         assert self.summed is not None
         lead = (slice(None),) * (2 + self.summed)
-        windows = enumerate(self.axes[self.summed].windows)
-        shifted = [z[(*lead, window, ..., tap, slice(None))] for tap, window in windows]
+        windows = self.axes[self.summed].windows
+        # XLA is quick at the transpose of a split, which is a concatenation
+        taps = lax.split(z, [self.outputs] * self._summed_taps, axis=z.ndim - 1)
+        shifted = [tap[(*lead, w)] for tap, w in zip(taps, windows, strict=True)]
         return functools.reduce(jnp.add, shifted)
 
     def left(self, x: Array) -> Float[Array, "G T K"]:

@@ -226,12 +226,12 @@ def _move(params: Tree, shifts: dict[int, jax.Array]) -> Tree:
 
 
 def _apply(site: Site, x: jax.Array, v: jax.Array, shift: jax.Array) -> jax.Array:
-    """y with M + shift for M. Patches are made anew for the backward pass."""
+    """y with M + shift for M."""
 
     def value(x, v, shift):
         return site.apply(x, trees.add(site.matrix(v), shift))
 
-    return jax.checkpoint(_constant_perturbation(site, value))(x, v, shift)
+    return _constant_perturbation(site, value)(x, v, shift)
 
 
 def _scaled(site: Site, x: jax.Array, v: jax.Array, scale: jax.Array) -> jax.Array:
