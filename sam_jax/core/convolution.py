@@ -8,9 +8,10 @@ XLA's CPU backend
 - takes up to ten times as long as a matrix product for images smaller than the kernel,
   as the last stages of a network have them;
 - has two libraries for the other convolutions, and where both can, takes the slower;
+  neither is fast at few channels, as a first layer has them;
 - multiplies zeros in the image gradient of a strided convolution.
 
-This is `lax.conv_general_dilated` with other rules for these four cases, and nothing
+This is `lax.conv_general_dilated` with other rules for these cases, and nothing
 else: bilinear, so that forward mode and Hessian products work, and on other backends
 compiled to what lax gives. `convolution_forms` has what is computed instead.
 """
@@ -30,6 +31,7 @@ from sam_jax.core import convolution_forms as forms
 
 NAME = "conv_fast_on_cpu"
 FEWEST_POSITIONS = 16  # below so many output positions an image, lax is as fast
+FEWEST_CHANNELS = 8  # of images, that XLA's convolution is fast at
 YNNPACK_IS_OUT = 16  # XLA does not give it convolutions of so few channels
 YNNPACK_IS_AS_FAST = 128  # with so many input and output channels, about
 IMAGES_LAST = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
@@ -95,6 +97,16 @@ def _gains_by_a_spare_row(w: Any, **params: Any) -> bool:
     )
 
 
+def _columns_at_once(x: Any, w: Any, **params: Any) -> int:
+    """How many columns of outputs had better be made as one; 1 for none."""
+    inputs, outputs = w.shape[2:]
+    few = inputs < FEWEST_CHANNELS and outputs <= YNNPACK_IS_OUT
+    if not few or params["window_strides"][1] != 1:
+        return 1
+    width = x.shape[2] + sum(params["padding"][1]) - w.shape[1] + 1
+    return forms.largest_divisor(width, 2 * YNNPACK_IS_OUT // outputs)
+
+
 def _can_fold(x: Any, w: Any, **params: Any) -> bool:
     sizes = zip(x.shape[1:3], params["window_strides"], strict=True)
     return math.prod(w.shape[:2]) > 1 and all(n % s == 0 for n, s in sizes)
@@ -103,6 +115,8 @@ def _can_fold(x: Any, w: Any, **params: Any) -> bool:
 def _value(x: jax.Array, w: jax.Array, **params: Any) -> jax.Array:
     if _is_small(x, w):
         fast = forms.as_matrix_product
+    elif (columns := _columns_at_once(x, w, **params)) > 1:
+        fast = functools.partial(forms.by_several_columns, columns)
     elif _gains_by_a_spare_row(w, **params):
         fast = forms.with_a_spare_row
     else:

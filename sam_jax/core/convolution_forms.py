@@ -52,19 +52,20 @@ def weight_gradient(
     offsets = list(itertools.product(range(height), range(width)))
     borders = [(0, 0, 0), *((*b, 0) for b in padding), (0, 0, 0)]
 
-    def product(total, images):
-        x, dy = images
-        x = lax.pad(x, jnp.zeros((), x.dtype), borders)
-        taps = [tap(x, offset, dy.shape[1:3], strides) for offset in offsets]
-        columns = jnp.concatenate(taps, axis=-1).reshape(-1, len(offsets) * channels)
-        rows = dy.reshape(-1, features)
-        return total + lax.dot_general(rows, columns, (((0,), (0,)), ((), ()))), None
-
     image = math.prod(dy.shape[1:3]) * len(offsets) * channels * x.dtype.itemsize
     chunk = largest_divisor(len(x), CACHE // image)
-    chunks = jax.tree.map(lambda a: a.reshape(-1, chunk, *a.shape[1:]), (x, dy))
+
+    # a scan would have XLA compute x a second time, in chunks
+    def add_chunk(i, total):
+        images, d = (lax.dynamic_slice_in_dim(a, i * chunk, chunk) for a in (x, dy))
+        images = lax.pad(images, jnp.zeros((), x.dtype), borders)
+        taps = [tap(images, offset, dy.shape[1:3], strides) for offset in offsets]
+        columns = jnp.concatenate(taps, axis=-1).reshape(-1, len(offsets) * channels)
+        rows = d.reshape(-1, features)
+        return total + lax.dot_general(rows, columns, (((0,), (0,)), ((), ())))
+
     zero = like(jnp.zeros((features, len(offsets) * channels), dy.dtype), dy)
-    total, _ = lax.scan(product, zero, chunks)
+    total = lax.fori_loop(0, len(x) // chunk, add_chunk, zero)
     return jnp.moveaxis(total.reshape(features, height, width, channels), 0, -1)
 
 
@@ -131,6 +132,27 @@ def with_a_spare_row(x: jax.Array, w: jax.Array, **params: Any) -> jax.Array:
     (low, high), columns = params["padding"]
     longer = {**params, "padding": ((low, high + 1), columns)}
     return plain(x, w, **longer)[:, :-1]
+
+
+def by_several_columns(
+    columns: int, x: jax.Array, w: jax.Array, **params: Any
+) -> jax.Array:
+    """The convolution with so many neighbouring columns of outputs made as one.
+
+    They become channels of outputs, and the kernel is as much wider. Where images and
+    outputs have few channels, the zeros in it cost less than the larger product gains.
+
+    Args:
+      columns: divides the width of the result.
+    """
+    down, _ = params["window_strides"]
+    shifted = [
+        jnp.pad(w, ((0, 0), (u, columns - 1 - u), (0, 0), (0, 0)))
+        for u in range(columns)
+    ]
+    kernel = jnp.concatenate(shifted, axis=-1)
+    y = plain(x, kernel, **{**params, "window_strides": (down, columns)})
+    return y.reshape(*y.shape[:2], -1, w.shape[-1])
 
 
 def on_folded_images(

@@ -18,6 +18,8 @@ CASES = {
     "3x3, stride 2": ((4, 16, 12, 3), 3, (2, 2), ((1, 1), (1, 1))),
     "4x4, strides 3 and 2": ((3, 9, 12, 3), 4, (3, 2), ((1, 2), (0, 1))),
     "5x5, stride 4, nothing left over": ((2, 16, 8, 3), 5, (4, 4), ((5, 1), (0, 0))),
+    "few channels, odd width": ((3, 6, 7, 3), 3, (1, 1), "VALID"),
+    "few channels, stride 2 in height": ((3, 7, 6, 3), 3, (2, 1), ((1, 1), (0, 2))),
     "many channels": ((3, 8, 6, 20), 3, (1, 1), "SAME"),
     "many channels, no padding": ((3, 8, 7, 20), 3, (1, 1), "VALID"),
     "many channels, uneven padding": ((3, 8, 7, 20), 3, (1, 1), ((0, 3), (4, 0))),
