@@ -8,6 +8,11 @@ WORKERS ?= 2
 CACHE_HOME ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)
 export JAX_COMPILATION_CACHE_DIR ?= $(CACHE_HOME)/sam_jax/xla
 
+# glibc hands buffers above 32 MiB back to the system after every step and fetches them
+# anew, zeroed page by page, for the next. Keeping them, in huge pages, makes a step on
+# CPU up to 30% shorter.
+train bench: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184
+
 .PHONY: venv train test test-heavy bench bench-peers notebooks lint format data clean
 
 venv: .venv/.done

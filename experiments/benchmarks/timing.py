@@ -87,4 +87,5 @@ def machine() -> dict[str, Any]:
         "devices": [str(d.device_kind) for d in jax.devices()],
         "python": platform.python_version(),
         "jax": jax.__version__,
+        "allocator": os.environ.get("GLIBC_TUNABLES", "as it comes"),
     }

@@ -104,7 +104,7 @@ def _columns_at_once(x: Any, w: Any, **params: Any) -> int:
     if not few or params["window_strides"][1] != 1:
         return 1
     width = x.shape[2] + sum(params["padding"][1]) - w.shape[1] + 1
-    return forms.largest_divisor(width, 2 * YNNPACK_IS_OUT // outputs)
+    return forms.largest_divisor(width, min(4, 2 * YNNPACK_IS_OUT // outputs))
 
 
 def _can_fold(x: Any, w: Any, **params: Any) -> bool:

@@ -16,7 +16,8 @@ class GroupNorm(nn.Module):
     group. Every sum is taken channel by channel over positions, and only its result,
     [batch, channels], is summed over groups: a reduction over positions and part of the
     channels at once, as flax has it, takes XLA's CPU backend several times the rest of
-    the layer. So does what autodiff makes of it: one reduction and one pass.
+    the layer. The backward pass that autodiff makes of it is as short: one such
+    reduction, and one pass over x.
 
     Attributes:
       num_groups: groups of contiguous channels; divides their number.
