@@ -18,7 +18,16 @@ LAYERS = [
     {"train", "measure"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
-CORE = ["trees", "objective", "ascent", "convolution", "groups", "gradient", "implicit"]
+CORE = [
+    "trees",
+    "objective",
+    "ascent",
+    "convolution_forms",
+    "convolution",
+    "groups",
+    "gradient",
+    "implicit",
+]
 # Heavy imports that one module alone may make.
 SOLE_USERS = {"matplotlib": "sam_jax.plotting"}
 
