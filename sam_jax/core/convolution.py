@@ -90,7 +90,8 @@ def _gains_by_a_spare_row(w: Any, **params: Any) -> bool:
     (low, high), _ = params["padding"]
     *size, inputs, outputs = w.shape
     return (
-        params["window_strides"] == (1, 1)
+        w.dtype in (jnp.float32, jnp.float64)  # YNNPACK has no others here
+        and params["window_strides"] == (1, 1)
         and low + high + 1 >= size[0] > 1
         and min(inputs, outputs) < YNNPACK_IS_AS_FAST
         and max(inputs, outputs) > YNNPACK_IS_OUT
