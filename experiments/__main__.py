@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 
 from experiments import dry_run, frame, report, sweep
-from sam_jax import results
+from sam_jax import output
 from sam_jax.training import startup
 from sam_jax.training.errors import TrainingError
 
@@ -77,7 +77,7 @@ def _run(arguments: argparse.Namespace) -> None:
     out, start = _folder(arguments), time.perf_counter()
     claims = frame.execute(arguments.name, arguments.scale, out)
     rows = frame.table([dataclasses.asdict(claim) for claim in claims])
-    print(results.table(report.HEADER, rows))
+    print(output.table(report.HEADER, rows))
     print(f"{time.perf_counter() - start:.1f} s. Arrays, claims and figure: {out}")
 
 

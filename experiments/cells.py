@@ -15,9 +15,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from sam_jax import results
+from sam_jax import output
+from sam_jax.analysis import restore
 from sam_jax.training import config as configs
-from sam_jax.training import fleet, loop, restore, writer
+from sam_jax.training import fleet, loop, writer
 from sam_jax.training.errors import NonFiniteLoss
 
 Key = tuple[Any, ...]
@@ -62,7 +63,7 @@ class Trained(NamedTuple):
 
 def train(
     cells: Mapping[Key, Cell],
-    folder: results.Path,
+    folder: output.Path,
     report: Callable[[str], None] = print,
     *,
     together: bool | None = None,
@@ -112,15 +113,15 @@ def train_fleets(cells: Mapping[Key, Cell], folder: pathlib.Path) -> None:
             if fleet.fits(some):
                 for run, result in zip(some, fleet.train(some), strict=True):
                     if isinstance(result, NonFiniteLoss):
-                        results.write_json(run.workdir / FAILURE, str(result))
+                        output.write_json(run.workdir / FAILURE, str(result))
 
 
-def run(config: ConfigDict, workdir: results.Path) -> Trained:
+def run(config: ConfigDict, workdir: output.Path) -> Trained:
     """Trains one cell; a loss that is not finite is a result, too, and is noted."""
     try:
         loop.run(config, workdir, silent=True)
     except NonFiniteLoss as error:
-        results.write_json(pathlib.Path(workdir) / FAILURE, str(error))
+        output.write_json(pathlib.Path(workdir) / FAILURE, str(error))
     return _read(pathlib.Path(workdir))
 
 
@@ -148,7 +149,7 @@ def describe(trained: Trained) -> str:
     figures = {"validation": "validation_error_best", "test": "test_error_best"}
     figures["last"] = "test_error_last"
     known = {k: trained.summary.get(f) for k, f in figures.items()}
-    return ", ".join(f"{k} {results.percent(v)}" for k, v in known.items())
+    return ", ".join(f"{k} {output.percent(v)}" for k, v in known.items())
 
 
 def grid(axes: Mapping[str, Sequence[Any]]) -> Iterable[dict[str, Any]]:

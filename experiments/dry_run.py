@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from experiments import cells, frame
-from sam_jax import data, models, results
+from sam_jax import data, models, output
 from sam_jax.training import config as configs
 from sam_jax.training import problem
 
@@ -51,7 +51,7 @@ def describe(name: str, scale: str) -> str:
     settings, module = frame.settings(name, scale), frame.load(name)
     if not hasattr(module, "runs"):
         rows = [[key, json.dumps(value)] for key, value in settings.items()]
-        return results.table(["setting", "value"], rows)
+        return output.table(["setting", "value"], rows)
     runs = module.runs(module.SCALES[scale])
     flat = {
         key: configs.flatten(configs.check(cell.config)) for key, cell in runs.items()
@@ -65,7 +65,7 @@ def describe(name: str, scale: str) -> str:
         ]
         for key in configs.KEYS
     ]
-    table = results.table(["setting", "value(s)", "paper", "where"], rows)
+    table = output.table(["setting", "value(s)", "paper", "where"], rows)
     return f"{table}\n\n{_totals(runs)}"
 
 

@@ -14,7 +14,7 @@ from configs import cifar10
 from experiments import cells, study
 from experiments.frame import Arrays, Claim
 from sam_jax import plotting, sharpness
-from sam_jax.training import measure, restore
+from sam_jax.analysis import networks, restore
 
 SOURCE = "Figure 11"
 LABELS = {"erm": "ERM", "sam": "SAM"}
@@ -86,7 +86,7 @@ def _lines(erm_dir, sam_dir, alphas) -> tuple[np.ndarray, np.ndarray]:
     erm_run, sam_run = restore.read(erm_dir), restore.read(sam_dir)
     (erm,) = erm_run.states(erm_run.epochs()[-1:])
     (sam,) = sam_run.states(sam_run.epochs()[-1:])
-    evaluate = measure.evaluate_anew(erm_run, erm)
+    evaluate = networks.evaluate_anew(erm_run, erm)
 
     def figures(params):
         met = evaluate(params)

@@ -15,7 +15,7 @@ from configs import cifar10_noise
 from experiments import cells, study
 from experiments.frame import Arrays, Claim
 from sam_jax import plotting
-from sam_jax.training import measure
+from sam_jax.analysis import networks
 
 SOURCE = "Figure 3"
 LABELS = {"erm": "ERM", "sam": "SAM"}
@@ -88,7 +88,7 @@ def run(
     curves = {name: part[0] for name, part in PARTS.items()}
     arrays = study.collect(methods(settings), settings.seeds, trained, curves=curves)
     found = [
-        measure.alignment_over_training(
+        networks.alignment_over_training(
             run.workdir, rho=settings.alignment_rho, batches=settings.batches
         )
         for (kind, _, _), run in trained.items()

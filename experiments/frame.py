@@ -31,7 +31,7 @@ import numpy as np
 
 import experiments
 from experiments import cells
-from sam_jax import checks, plotting, results
+from sam_jax import checks, output, plotting
 from sam_jax.training import config as configs
 
 Value = float | int | str | None
@@ -142,7 +142,7 @@ def common_keys(runs: Mapping[cells.Key, cells.Cell]) -> dict[str, Any]:
     return json.loads(json.dumps(shared))
 
 
-def execute(name: str, scale: str, out: results.Path) -> list[Claim]:
+def execute(name: str, scale: str, out: output.Path) -> list[Claim]:
     """Runs an experiment and writes settings, arrays, claims and figure into `out`.
 
     Raises: ValueError for an unknown name or scale, for a folder that holds results of
@@ -154,9 +154,9 @@ def execute(name: str, scale: str, out: results.Path) -> list[Claim]:
     with jax.enable_x64(getattr(module, "X64", False)):
         arrays, claims = module.run(*_inputs(module, module.SCALES[scale], out))
     out.mkdir(parents=True, exist_ok=True)
-    results.write_json(out / SETTINGS, record)
-    results.write_arrays(out / ARRAYS, arrays)
-    results.write_json(out / CLAIMS, [_plain(claim) for claim in claims])
+    output.write_json(out / SETTINGS, record)
+    output.write_arrays(out / ARRAYS, arrays)
+    output.write_json(out / CLAIMS, [_plain(claim) for claim in claims])
     draw(name, out)
     return claims
 
@@ -169,7 +169,7 @@ def _inputs(module: ModuleType, chosen: Any, out: pathlib.Path) -> tuple:
     return chosen, cells.train(runs, out / RUNS, functools.partial(print, flush=True))
 
 
-def draw(name: str, out: results.Path) -> None:
+def draw(name: str, out: output.Path) -> None:
     """Draws the figure anew from the arrays saved in `out`."""
     out = pathlib.Path(out)
     with np.load(out / ARRAYS, allow_pickle=False) as saved:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from experiments import frame
-from sam_jax import results
+from sam_jax import output
 
 HEADER = ["claim", "source", "paper", "measured", "tolerance", "verdict"]
 TITLE = "Results"
@@ -31,7 +31,7 @@ class Section(NamedTuple):
     rows: list[list[str]]
 
 
-def write(folder: results.Path) -> list[pathlib.Path]:
+def write(folder: output.Path) -> list[pathlib.Path]:
     """Writes index.md and index.html over all results in a folder; returns the paths.
 
     Raises: ValueError if the folder holds no results.
@@ -45,7 +45,7 @@ def write(folder: results.Path) -> list[pathlib.Path]:
         )
     pages = {"index.md": markdown(found), "index.html": page(found)}
     for name, text in pages.items():
-        results.write_atomic(
+        output.write_atomic(
             folder / name, lambda file, text=text: file.write(text.encode())
         )
     return [folder / name for name in pages]

@@ -12,7 +12,7 @@ import numpy as np
 from experiments import adversarial, cells, study
 from experiments.frame import Arrays, Claim
 from sam_jax import plotting
-from sam_jax.training import audit
+from sam_jax.analysis import robustness
 
 SOURCE = "App. D, AutoAttack"
 KEYS = ("at", "pairing", "sam")
@@ -53,7 +53,7 @@ def run(
 
 def _attacked(run: cells.Trained, settings: Settings) -> list[float]:
     epochs = [int(run.figure("best_epoch")), int(run.figure("epochs"))]
-    found = audit.auto_attack(run.workdir, epochs, count=settings.count or None)
+    found = robustness.auto_attack(run.workdir, epochs, count=settings.count or None)
     return [1 - float(a.result.robust.mean()) for a in found]
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import cells, study
-from sam_jax import plotting, results
+from sam_jax import output, plotting
 from sam_jax.training import config as configs
 
 Grid = dict[str, list[Any]]
@@ -25,7 +25,7 @@ FIGURES = ("validation_error_best", "test_error_best", "test_error_last")
 CLUSTERS = ("", "local", "slurm")
 
 
-def sweep(recipe: str, grid: Grid, out: results.Path, cluster: str = "") -> str:
+def sweep(recipe: str, grid: Grid, out: output.Path, cluster: str = "") -> str:
     """Trains every cell that is not finished, and writes table, heat map and choice.
 
     Returns: the table; the row chosen by noisy validation comes first.
@@ -141,10 +141,10 @@ def summarize(
     ]
     best = {"chosen": labels[ranking[0]], "by": "mean validation error, noisy labels"}
     record = {f: t.tolist() for f, t in tables.items()}
-    results.write_json(out / "sweep.json", {"grid": grid, **best, "errors": record})
+    output.write_json(out / "sweep.json", {"grid": grid, **best, "errors": record})
     plotting.save(_heat_map(tables[FIGURES[1]], axes, grid), out / "heat_map.png")
     header = ["cell", *(name.replace("_error_", ", ") + " (%)" for name in FIGURES)]
-    return results.table(header, rows)
+    return output.table(header, rows)
 
 
 def _words(values: Mapping[str, Any]) -> str:

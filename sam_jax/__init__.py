@@ -57,6 +57,7 @@ __all__ = [
 ]
 
 _SUBPACKAGES = {
+    "analysis",
     "attacks",
     "data",
     "flows",

@@ -18,8 +18,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from sam_jax import plotting, results, sharpness
-from sam_jax.training import measure, restore, startup
+from sam_jax import output, plotting, sharpness
+from sam_jax.analysis import networks, restore
+from sam_jax.training import startup
 from sam_jax.training.errors import TrainingError
 
 
@@ -36,10 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     out = pathlib.Path(arguments.out or arguments.workdir)
     out.mkdir(parents=True, exist_ok=True)
-    results.write_json(out / "sharpness.json", figures)
-    results.write_arrays(out / "sharpness.npz", arrays)
+    output.write_json(out / "sharpness.json", figures)
+    output.write_arrays(out / "sharpness.npz", arrays)
     plotting.save(plotting.sharpness(arrays), out / "sharpness.png")
-    print(results.table(["measure", "value"], rows(figures)))
+    print(output.table(["measure", "value"], rows(figures)))
     print(f"Figures, arrays and picture: {out}")
     return 0
 
@@ -69,8 +70,8 @@ def measure_run(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Everything at one checkpoint: numbers by name, and the arrays of the picture."""
     (state,) = run.states([epoch])
-    objective = measure.evaluation_objective(run, state, 0.0)
-    batch = measure.training_batch(run, options.examples)
+    objective = networks.evaluation_objective(run, state, 0.0)
+    batch = networks.training_batch(run, options.examples)
     point = objective, state.params, batch
     keys = jax.random.split(jax.random.key(options.seed), 5)
     figures = {"epoch": epoch, "examples": options.examples}

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import ArrayLike
 
-from sam_jax import results
+from sam_jax import output
 
 # Okabe and Ito's palette, told apart by colour-blind readers too.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -141,7 +141,7 @@ def heat_map(
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Writes a PNG atomically."""
-    results.write_atomic(path, lambda file: file.write(png(figure, dpi=150)))
+    output.write_atomic(path, lambda file: file.write(png(figure, dpi=150)))
 
 
 def png(figure: Figure, dpi: int = 90) -> bytes:

@@ -7,7 +7,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 LAYERS = [
-    {"checks", "results"},
+    {"checks", "output"},
+    {"ops"},
     {"core"},
     {"transforms", "losses", "metrics", "schedules"},
     {"models", "data"},
@@ -15,6 +16,7 @@ LAYERS = [
     {"flows", "theory", "attacks", "sharpness"},
     {"plotting"},
     {"training"},
+    {"analysis"},
     {"train", "measure"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
@@ -22,8 +24,6 @@ CORE = [
     "trees",
     "objective",
     "ascent",
-    "convolution_forms",
-    "convolution",
     "groups",
     "gradient",
     "implicit",

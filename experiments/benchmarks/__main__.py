@@ -23,7 +23,7 @@ from experiments.benchmarks import (
     steps,
     timing,
 )
-from sam_jax import checks, plotting, results
+from sam_jax import checks, output, plotting
 
 SUITES = {
     "startup": startup.first_step,
@@ -64,7 +64,7 @@ def main(argv: list[str]) -> None:
         if name == "growth":
             draw(out, measured)
         else:
-            results.write_json(
+            output.write_json(
                 out / f"{name}.json", {"machine": machine, "rows": measured}
             )
             print(rows.table(measured), flush=True)
@@ -72,7 +72,7 @@ def main(argv: list[str]) -> None:
 
 def draw(out: pathlib.Path, arrays: growth.Arrays) -> None:
     """Saves the curves, and draws what was saved."""
-    results.write_arrays(out / "growth.npz", arrays)
+    output.write_arrays(out / "growth.npz", arrays)
     with np.load(out / "growth.npz") as saved:
         plotting.save(growth.plot(dict(saved)), out / "growth.png")
     print(f"curves: {out / 'growth.png'}")

@@ -3,7 +3,7 @@
 from typing import Any
 
 from experiments.benchmarks.timing import Timing
-from sam_jax import results
+from sam_jax import output
 
 # figure: what is compared with what. seconds, baseline_seconds: medians; ratio,
 # ratio_of_minima: of the two calls; rounds: how often each ran. goal: the most that the
@@ -49,7 +49,7 @@ def alone(figure: str, timing: Timing, **others: Any) -> Row:
 def table(rows: list[Row]) -> str:
     """The rows as aligned text."""
     lines = [[row["figure"], *(cell(row, name) for name in COLUMNS)] for row in rows]
-    return results.table(["figure", *COLUMNS.values()], lines)
+    return output.table(["figure", *COLUMNS.values()], lines)
 
 
 def cell(row: Row, name: str) -> str:

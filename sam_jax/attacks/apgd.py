@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from sam_jax import checks, metrics
-from sam_jax.attacks import geometry, inputs, model, objectives, packing
+from sam_jax.attacks import geometry, inputs, model, objectives, survivors
 from sam_jax.attacks.geometry import Images, Scalar, wide
 from sam_jax.attacks.objectives import Labels, Objective
 from sam_jax.attacks.pgd import STARTS, require_key
@@ -104,7 +104,7 @@ def apgd(
     if loss in objectives.TARGETED:
         classes = model.likely_targets(partial, images, labels, key, targets)
 
-    def attack(run: int, rows: packing.Rows, key: Array) -> Images:
+    def attack(run: int, rows: survivors.Rows, key: Array) -> Images:
         target = (classes[run % len(classes)][rows],) if classes else ()
         state = run_once(
             partial,
@@ -118,10 +118,10 @@ def apgd(
             objective=objective,
             eot=eot,
         )
-        return packing.select(state.misled, state.misleading, state.best)
+        return survivors.select(state.misled, state.misleading, state.best)
 
     runs = restarts * max(len(classes), 1)
-    return packing.on_survivors(attack, runs, partial, images, labels, key)
+    return survivors.attack_survivors(attack, runs, partial, images, labels, key)
 
 
 def run_once(
@@ -257,11 +257,11 @@ def _absorb(
         before=state.points,
         points=points,
         gradient=value.gradient,
-        best=packing.select(better, points, state.best),
+        best=survivors.select(better, points, state.best),
         best_loss=jnp.where(better, value.loss, state.best_loss),
-        best_gradient=packing.select(better, value.gradient, state.best_gradient),
+        best_gradient=survivors.select(better, value.gradient, state.best_gradient),
         misled=state.misled | ~value.correct,
-        misleading=packing.select(~value.correct, points, state.misleading),
+        misleading=survivors.select(~value.correct, points, state.misleading),
         increases=state.increases + (value.loss > state.loss),
         loss=value.loss,
     )
@@ -279,8 +279,8 @@ def _check(state: State, length: Int[Array, ""] | int) -> State:
         ~state.halved & (state.checked_loss >= state.best_loss)
     )
     return state._replace(
-        points=packing.select(halve, state.best, state.points),
-        gradient=packing.select(halve, state.best_gradient, state.gradient),
+        points=survivors.select(halve, state.best, state.points),
+        gradient=survivors.select(halve, state.best_gradient, state.gradient),
         step_size=jnp.where(halve, state.step_size / 2, state.step_size),
         increases=jnp.zeros_like(state.increases),
         checked_loss=state.best_loss,

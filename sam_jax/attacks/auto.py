@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool
 from tqdm import tqdm
 
 from sam_jax import checks
-from sam_jax.attacks import geometry, inputs, masking, model, packing
+from sam_jax.attacks import geometry, inputs, masking, model, survivors
 from sam_jax.attacks.apgd import apgd
 from sam_jax.attacks.fab import fab
 from sam_jax.attacks.geometry import Images
@@ -165,7 +165,9 @@ class _Search:
 
         Raises: ValueError for logits that are not finite, or if nothing is left.
         """
-        for rows, real in packing.batches(np.arange(len(self.images)), self.batch_size):
+        for rows, real in survivors.batches(
+            np.arange(len(self.images)), self.batch_size
+        ):
             images, labels = self.images[rows], self.labels[rows]
             correct, margin = model.judge(self.predict, images, labels, key)
             if not np.isfinite(margin).all():
@@ -192,7 +194,7 @@ class _Search:
 
     def run(self, name: str, attack: Attack, key: Array, verbose: bool) -> None:
         """One attack on the images that resist."""
-        left = list(packing.batches(np.flatnonzero(self.robust), self.batch_size))
+        left = list(survivors.batches(np.flatnonzero(self.robust), self.batch_size))
         bar = tqdm(left, desc=name, unit="batch", disable=not verbose)
         for number, (rows, real) in enumerate(bar):
             batch_key = jax.random.fold_in(key, number)

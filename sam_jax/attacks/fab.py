@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from sam_jax import checks, metrics
-from sam_jax.attacks import geometry, hyperplane, inputs, model, objectives, packing
+from sam_jax.attacks import geometry, hyperplane, inputs, model, objectives, survivors
 from sam_jax.attacks.geometry import Images, wide
 from sam_jax.attacks.objectives import Labels
 from sam_jax.attacks.pgd import require_key
@@ -80,7 +80,7 @@ def fab(
     key = jax.random.key(0) if key is None else key
     classes = model.likely_targets(partial, images, labels, key, targets)
 
-    def attack(run: int, rows: packing.Rows, key: Array) -> Images:
+    def attack(run: int, rows: survivors.Rows, key: Array) -> Images:
         restart, target = divmod(run, len(classes))
         data = (images[rows], labels[rows], classes[target][rows])
         radius = jnp.inf if eps is None else eps
@@ -95,12 +95,12 @@ def fab(
             search_steps=search_steps,
         )
         inside = state.distance <= radius
-        return packing.select(inside, state.best, data[0])
+        return survivors.select(inside, state.best, data[0])
 
     runs = restarts * len(classes)
     if eps is None:
         return _nearest(attack, runs, partial, images, labels, key, norm)
-    return packing.on_survivors(attack, runs, partial, images, labels, key)
+    return survivors.attack_survivors(attack, runs, partial, images, labels, key)
 
 
 def run_once(
@@ -162,7 +162,7 @@ def _step(
     wrong = metrics.errors(logits, labels) == 1
     state = _keep(state, points, wrong, images, norm)
     back = images + RETREAT * (points - images)
-    return state._replace(points=packing.select(wrong, back, points))
+    return state._replace(points=survivors.select(wrong, back, points))
 
 
 def _keep(
@@ -176,7 +176,7 @@ def _keep(
     distance = geometry.NORMS[norm].length(points - images)
     nearer = wrong & (distance < state.distance)
     return state._replace(
-        best=packing.select(nearer, points, state.best),
+        best=survivors.select(nearer, points, state.best),
         distance=jnp.where(nearer, distance, state.distance),
     )
 
@@ -235,7 +235,7 @@ def _near(images: Images, radius: Any, key: Array, norm: str) -> Images:
 
 
 def _nearest(
-    attack: packing.Attack,
+    attack: survivors.Attack,
     runs: int,
     predict: model.Predict,
     images: Images,

@@ -1,7 +1,6 @@
 """Projected gradient descent on the images (Madry et al. 2018), and its single step."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -105,19 +104,6 @@ def start_points(
     if start == "zero":
         return images
     return jnp.clip(images + geometry.NORMS[norm].inside(key, images, eps), 0, 1)
-
-
-def repeat(count: int, body: Callable[[Any, Any], Any], carry: Any) -> Any:
-    """carry <- body(i, carry) for i in range(count).
-
-    A compiled loop, except on CPU, where XLA runs convolutions inside one 35-40 times
-    slower: there the steps are written out.
-    """
-    if jax.default_backend() != "cpu":
-        return jax.lax.fori_loop(0, count, body, carry)
-    for i in range(count):
-        carry = body(i, carry)
-    return carry
 
 
 def require_key(key: Array | None, otherwise: str) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from sam_jax import checks
-from sam_jax.attacks import inputs, model, objectives, packing, windows
+from sam_jax.attacks import inputs, model, objectives, random_squares, survivors
 from sam_jax.attacks.geometry import Images, Scalar
 from sam_jax.attacks.objectives import Labels
 from sam_jax.attacks.pgd import require_key
@@ -62,10 +62,10 @@ def square(
     checks.integer("queries", queries, 1)
     checks.integer("restarts", restarts, 1)
     checks.number("p_init", p_init, 1e-6, 1)
-    windows.check_shape(images, norm)
+    random_squares.check_shape(images, norm)
     key = require_key(key, "there is no start without one")
 
-    def attack(run: int, rows: packing.Rows, key: Array) -> Images:
+    def attack(run: int, rows: survivors.Rows, key: Array) -> Images:
         return run_once(
             partial,
             images[rows],
@@ -78,7 +78,7 @@ def square(
             cover=cover,
         )
 
-    return packing.on_survivors(attack, restarts, partial, images, labels, key)
+    return survivors.attack_survivors(attack, restarts, partial, images, labels, key)
 
 
 def run_once(
@@ -100,7 +100,7 @@ def run_once(
     for query in range(1, queries):
         if query % REPACK == 0:
             resisting = np.flatnonzero(np.asarray(state.margin)[:real] <= 0)
-            kept = packing.padded(len(resisting), len(images))
+            kept = survivors.padded(len(resisting), len(images))
             if len(kept) < len(state.margin):
                 ends[rows] = np.asarray(state.points)[:real]
                 if not len(resisting):
@@ -108,7 +108,7 @@ def run_once(
                 rows, real = rows[resisting], len(resisting)
                 chosen = resisting[kept]
                 state, here = jax.tree.map(lambda a, i=chosen: a[i], (state, here))
-        side = windows.side(query, p_init, images.shape, norm)
+        side = random_squares.side(query, p_init, images.shape, norm)
         state = _query(predict, state, *here, eps, key, query, side, norm, cover)
     ends[rows] = np.asarray(state.points)[:real]
     return jnp.asarray(ends)
@@ -123,7 +123,7 @@ def _start(
     key: Array,
     norm: str,
 ) -> State:
-    points = windows.start(key, images, eps, norm)
+    points = random_squares.start(key, images, eps, norm)
     logits = model.logits_of(predict, points, key)
     return State(points, objectives.margin(logits, labels))
 
@@ -142,11 +142,11 @@ def _query(
     cover: bool,
 ) -> State:
     key = jax.random.fold_in(key, query)
-    points = windows.proposal(key, state.points, images, eps, side, norm, cover)
+    points = random_squares.proposal(key, state.points, images, eps, side, norm, cover)
     logits = model.logits_of(predict, points, key)
     margin = objectives.margin(logits, labels)
     better = (margin > state.margin) & (state.margin <= 0)
     return State(
-        packing.select(better, points, state.points),
+        survivors.select(better, points, state.points),
         jnp.where(better, margin, state.margin),
     )

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import jaxprs_in_params
 
-from sam_jax.core import convolution, trees
+from sam_jax.core import trees
 from sam_jax.core.objective import batch_size
+from sam_jax.ops import loops
 
 Tree = Any
 Count = int | np.integer
@@ -142,15 +142,13 @@ def _sum_of_groups(function: Callable, pieces: Tree) -> tuple[Tree, Tree]:
 
 
 def _sum_of_chunks(function: Callable, chunks: Tree) -> tuple[Tree, Tree]:
-    """Adds up over chunks, one after another: a scan, save for CPU convolutions.
-
-    On CPU, XLA runs a convolution inside a loop 35-40 times slower than outside, so
-    there the chunks are unrolled, tied together so that one is in memory at a time.
+    """Adds up over chunks, one after another: a scan where compiled loops are not slow,
+    otherwise unrolled, tied together so that one chunk is in memory at a time.
     """
     first, *others = (
         jax.tree.map(lambda x, i=i: x[i], chunks) for i in range(batch_size(chunks))
     )
-    if jax.default_backend() != "cpu" or not _convolves(function, first):
+    if not loops.are_slow_with(function, first):
         total, kept = jax.eval_shape(function, first)
         zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), total)
 
@@ -168,19 +166,6 @@ def _sum_of_chunks(function: Callable, chunks: Tree) -> tuple[Tree, Tree]:
         total = jax.tree.map(jnp.add, total, summand)
         parts.append(kept)
     return total, jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
-
-
-def _convolves(function: Callable, *args: Any) -> bool:
-    """Whether a function contains a convolution, at any depth."""
-
-    def search(jaxpr) -> bool:
-        return any(
-            eqn.primitive.name in ("conv_general_dilated", convolution.NAME)
-            or any(map(search, jaxprs_in_params(eqn.params)))
-            for eqn in jaxpr.eqns
-        )
-
-    return search(jax.make_jaxpr(function)(*args).jaxpr)
 
 
 def device_mean(tree: Tree, axis_name: str, spans: Any = None) -> Tree:

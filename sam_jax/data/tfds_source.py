@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from sam_jax import results
+from sam_jax import output
 from sam_jax.data.dataset import Dataset, channel_statistics
 
 NAMES = ("cifar10", "cifar100", "mnist", "fashion_mnist")
@@ -152,7 +152,7 @@ def write_cache(path: Path, arrays: Arrays) -> None:
     """Writes the arrays all or not at all; a full or read-only disk costs a warning."""
     named: Mapping[str, Any] = arrays
     try:
-        results.write_atomic(path, lambda file: np.savez(file, **named))
+        output.write_atomic(path, lambda file: np.savez(file, **named))
     except OSError as error:
         logging.warning(
             "Cannot keep the decoded images in %s (%s); the next run decodes again.",

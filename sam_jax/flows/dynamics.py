@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
 from sam_jax.core import trees
-from sam_jax.flows import fields, networks, quadrature
+from sam_jax.flows import fields, linear_solver, networks
 
 HORIZON = 1e12  # later than any event: the end of the time axis
 BLOW_UP = 1e6  # loss over initial loss at which a flow counts as diverged
@@ -204,7 +204,7 @@ def _method(stiff: bool, weights: int, settings: Settings) -> Any:
     """
     if not stiff:
         return diffrax.Tsit5()
-    solver = quadrature.LeadingBlock(weights)
+    solver = linear_solver.LeadingBlock(weights)
     return diffrax.Kvaerno5(
         root_finder=optimistix.Chord(settings.rtol, settings.atol, linear_solver=solver)
     )

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, DTypeLike, Float, Num
 
 from sam_jax import checks
-from sam_jax.core.convolution import conv_general_dilated
 from sam_jax.models import initialization, inputs
 from sam_jax.models.normalization import GroupNorm
 from sam_jax.models.simple import dense
+from sam_jax.ops.convolution import conv_general_dilated
 
 EPSILON = 1e-5
 NORMS = {"batch": nn.BatchNorm, "group": GroupNorm}

@@ -12,8 +12,8 @@ import flax.linen as nn
 from jaxtyping import Array, ArrayLike, DTypeLike, Float, Num
 
 from sam_jax import checks
-from sam_jax.core.convolution import conv_general_dilated
 from sam_jax.models import initialization, inputs
+from sam_jax.ops.convolution import conv_general_dilated
 
 ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "gelu": nn.gelu}
 

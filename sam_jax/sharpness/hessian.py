@@ -2,8 +2,8 @@
 
 Products are forward over reverse, at the cost of a few gradients, over one batch or a
 list of batches. Lanczos and Hutchinson run as Python loops around the compiled product,
-where the ready-made ones (`matfree`) put it inside a compiled loop: on CPU that is
-35-40 times slower for convolutions. The tests hold them against `matfree`.
+where the ready-made ones (`matfree`) put it inside a compiled loop (why: see
+`sam_jax.ops.loops`). The tests hold them against `matfree`.
 """
 
 import functools

@@ -201,8 +201,7 @@ def batches(run: Run, epoch: int) -> Iterator[tuple[np.ndarray, ...]]:
 def uses_ascent(settings: Config, epoch: int, step: int) -> bool:
     """Whether a step ascends before it descends.
 
-    Chosen here, in Python, between two compiled steps: on CPU XLA runs convolutions
-    inside a compiled branch 35-40 times slower.
+    Chosen here, in Python, between two compiled steps (why: see `sam_jax.ops.loops`).
 
     Args:
       settings: config.sam.

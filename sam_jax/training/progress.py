@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from sam_jax import results
+from sam_jax import output
 
 
 class Progress:
@@ -37,7 +37,7 @@ class Progress:
         """One more step is done; `measured` is that of the step before."""
         self._done += 1
         self._parts["loss"] = f"{measured['loss']:.3f}"
-        self._parts["error"] = results.percent(measured["error"])
+        self._parts["error"] = output.percent(measured["error"])
         if self._bar is not None:
             self._bar.set_postfix(self._parts, refresh=False)
             self._bar.update()
@@ -46,7 +46,7 @@ class Progress:
         """An epoch was evaluated."""
         for part in ("validation", "test"):
             if f"{part}_error" in record:
-                self._parts[part] = results.percent(record[f"{part}_error"])
+                self._parts[part] = output.percent(record[f"{part}_error"])
         if self._bar is None and not self._silent:
             figures = "  ".join(
                 f"{name} {value}" for name, value in self._parts.items()

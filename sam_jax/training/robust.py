@@ -16,7 +16,8 @@ import jax.numpy as jnp
 
 from sam_jax import losses
 from sam_jax.attacks import geometry
-from sam_jax.attacks.pgd import repeat, start_points
+from sam_jax.attacks.pgd import start_points
+from sam_jax.ops import loops
 from sam_jax.training.config import Config
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
@@ -128,7 +129,7 @@ def attack(
         return jnp.sum(divergence(jax.lax.stop_gradient(clean), logits))
 
     slope = jax.grad(total)
-    return repeat(
+    return loops.repeat(
         adversary.steps,
         lambda _, points: step(adversary, slope(points), points, images),
         begin,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sam_jax import results
+from sam_jax import output
 
 Record = dict[str, Any]
 PREFIXES = {"": "", "ema_": " EMA"}
@@ -89,9 +89,9 @@ def table(summaries: Mapping[str, Mapping[str, Any]]) -> str:
             parts += ["train_noisy_error"] if noisy else []
             for part in parts:
                 names = [f"{prefix}{part}_{at}" for at in ("best", "last")]
-                row += [results.percent(summary.get(name)) for name in names]
+                row += [output.percent(summary.get(name)) for name in names]
             rows.append([*row, f"{summary['seconds']:.0f} s"])
-    return results.table([*header, "time"], rows)
+    return output.table([*header, "time"], rows)
 
 
 def write(
@@ -102,7 +102,7 @@ def write(
 
     workdir = pathlib.Path(workdir)
     summary = summarize(history)
-    results.write_json(workdir / "summary.json", summary)
+    output.write_json(workdir / "summary.json", summary)
     lines = {label + suffix: line for suffix, line in curves(history).items()}
     plotting.save(plotting.training_curves(lines), workdir / "curves.png")
     return summary

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from sam_jax import results
+from sam_jax import output
 from sam_jax.training import config as configs
 from sam_jax.training.errors import TrainingError
 
@@ -36,7 +36,7 @@ def claim(workdir: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
                 f"{workdir} belongs to a run of another config "
                 f"({'; '.join(differing)}); choose another --workdir, or delete it."
             )
-    results.write_json(path, config)
+    output.write_json(path, config)
 
 
 class Writer:
@@ -69,13 +69,13 @@ class Writer:
         from tensorboardX import SummaryWriter  # late: not needed to start
 
         lines = "".join(json.dumps(record) + "\n" for record in self.history)
-        results.write_atomic(self.path, lambda file: file.write(lines.encode()))
+        output.write_atomic(self.path, lambda file: file.write(lines.encode()))
         step = self.history[-1]["step"] if self.history else 0
         self._events = SummaryWriter(str(workdir), purge_step=step + 1)
 
     def write(self, record: Record) -> None:
         """Adds the record of an epoch; it is on the disk when this returns."""
-        results.refuse_non_finite(record)
+        output.refuse_non_finite(record)
         self.history.append(record)
         if self._events is None:
             return

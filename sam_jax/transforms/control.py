@@ -78,9 +78,9 @@ def periodic(
       every: interval in steps, >= 1; 1 is `tx` itself.
       reuse: LookSAM's alpha (.7 there), >= 0; 0 hands the plain gradient on.
 
-    On accelerators the step's branch is chosen inside the compiled function. On CPU
-    XLA runs convolutions inside such a branch 35-40 times slower: choose between
-    two compiled steps in Python there, as `sam_jax.training` does.
+    The step's branch is chosen inside the compiled function. With convolutions on CPU
+    that is slow (see `sam_jax.ops.loops`): choose between two compiled steps in Python
+    there, as `sam_jax.training` does.
     """
     check_count("periodic", "every", every)
     check_number("periodic", "reuse", reuse)

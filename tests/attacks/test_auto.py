@@ -10,7 +10,7 @@ import pytest
 from jax.tree_util import Partial
 
 from sam_jax import attacks
-from sam_jax.attacks import auto, masking, packing
+from sam_jax.attacks import auto, masking, survivors
 from tests.attacks.networks import (
     images_and_labels,
     lengths,
@@ -81,9 +81,9 @@ def test_on_a_linear_network_it_finds_exactly_those_within_reach(quick):
 
 
 def test_a_shrinking_number_of_images_compiles_nothing(quick, monkeypatch, caplog):
-    monkeypatch.setattr(packing, "LEAST", 4)
+    monkeypatch.setattr(survivors, "LEAST", 4)
     x, y = images_and_labels(24)
-    sizes = packing.sizes(8)
+    sizes = survivors.sizes(8)
     assert sizes == [4, 8]
     for size in sizes:  # each once, with one radius and one network
         run(network("plain"), x[:size], y[:size], eps=1e-6, batch_size=8)
@@ -99,10 +99,10 @@ def test_a_shrinking_number_of_images_compiles_nothing(quick, monkeypatch, caplo
 
 
 def test_a_remainder_is_padded_to_a_few_sizes():
-    assert packing.sizes(256) == [32, 64, 128, 256]
-    assert packing.sizes(100) == [50, 100]
-    assert packing.sizes(20) == [20]
-    batches = list(packing.batches(np.arange(300, 600), 256))
+    assert survivors.sizes(256) == [32, 64, 128, 256]
+    assert survivors.sizes(100) == [50, 100]
+    assert survivors.sizes(20) == [20]
+    batches = list(survivors.batches(np.arange(300, 600), 256))
     assert [(len(rows), real) for rows, real in batches] == [(256, 256), (64, 44)]
     np.testing.assert_array_equal(
         np.concatenate([rows[:real] for rows, real in batches]), np.arange(300, 600)

@@ -11,7 +11,7 @@ import pytest
 from jax.tree_util import Partial
 
 from sam_jax import attacks
-from sam_jax.attacks import windows
+from sam_jax.attacks import random_squares
 from sam_jax.attacks.apgd import checkpoints
 from tests.attacks.networks import (
     images_and_labels,
@@ -111,15 +111,15 @@ def test_checkpoints_are_those_of_the_paper():
 
 def test_the_square_shrinks_by_the_schedule():
     shape = (1, 32, 32, 3)
-    sides = [windows.side(q, 0.8, shape, "linf") for q in (1, 11, 51, 201, 4999)]
+    sides = [random_squares.side(q, 0.8, shape, "linf") for q in (1, 11, 51, 201, 4999)]
     assert sides == [29, 20, 14, 10, 3]
-    l2 = [windows.side(q, 0.8, shape, "l2") for q in (1, 11, 201, 4999)]
+    l2 = [random_squares.side(q, 0.8, shape, "l2") for q in (1, 11, 201, 4999)]
     assert l2 == [29, 21, 11, 3]
 
 
 def test_the_l2_pattern_is_that_of_the_paper():
     rows, columns = jnp.mgrid[:7, :7][:, None]
-    received = windows.pattern(rows, columns, 5)[0]
+    received = random_squares.pattern(rows, columns, 5)[0]
     halves = []
     for height in (2, 3):
         half = np.zeros((height, 5))
@@ -138,7 +138,10 @@ def test_the_l2_pattern_is_that_of_the_paper():
 def test_squares_cover_the_last_row_only_if_asked():
     images = jnp.full((500, 8, 8, 1), 0.5)
     for cover in (False, True):
-        changed = windows.proposal(KEY, images, images, 0.1, 3, "linf", cover) != images
+        changed = (
+            random_squares.proposal(KEY, images, images, 0.1, 3, "linf", cover)
+            != images
+        )
         touched = np.asarray(changed.any((0, 2, 3)))
         assert touched[:7].all()
         assert touched[7] == cover

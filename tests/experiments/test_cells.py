@@ -6,7 +6,8 @@ import pytest
 
 from experiments import cells, study
 from experiments.cells import Cell
-from sam_jax.training import checkpoint, loop, restore
+from sam_jax.analysis import restore
+from sam_jax.training import checkpoint, loop
 from sam_jax.training.config import ConfigError
 from sam_jax.training.errors import CheckpointError
 from tests.training.problems import tiny

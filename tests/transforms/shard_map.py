@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 import sam_jax
-from sam_jax.core.convolution import conv_general_dilated
+from sam_jax.ops.convolution import conv_general_dilated
 from tests.transforms.problems import BATCH, OBJECTIVE, PARAMS, loss
 
 NUMBERS = ("NHWC", "HWIO", "NHWC")

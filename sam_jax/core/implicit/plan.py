@@ -16,11 +16,11 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 
-from sam_jax.core import convolution
 from sam_jax.core.implicit import interpreter
-from sam_jax.core.implicit.convolution import Conv
+from sam_jax.core.implicit.conv_site import Conv
 from sam_jax.core.implicit.interpreter import Key
 from sam_jax.core.implicit.sites import Dot, Site, Take
+from sam_jax.ops import convolution
 
 Tree = Any
 Mode = Literal["gram", "explicit", "materialised", "still"]
@@ -29,8 +29,6 @@ Mode = Literal["gram", "explicit", "materialised", "still"]
 VIEWS = frozenset(
     ("reshape", "transpose", "squeeze", "expand_dims", "convert_element_type", "copy")
 )
-
-CONVOLUTIONS = ("conv_general_dilated", convolution.NAME)
 
 
 class View(NamedTuple):
@@ -156,12 +154,12 @@ def _find_uses(
 def _site(eqn: JaxprEqn, position: int) -> Site | None:
     """The site of an equation that reads a parameter at one position, if it is one."""
     name = eqn.primitive.name
-    read = eqn.invars[:2] if name in ("dot_general", *CONVOLUTIONS) else ()
+    read = eqn.invars[:2] if name in ("dot_general", *convolution.NAMES) else ()
     if not all(_is_real(v.aval) for v in (*read, *eqn.outvars)):
         return None
     if name == "dot_general":
         return Dot.of(eqn, position)
-    if name in CONVOLUTIONS and position == 1:
+    if name in convolution.NAMES and position == 1:
         return Conv.of(eqn)
     if name == "gather" and position == 0:
         return Take.of(eqn)

@@ -4,15 +4,15 @@ import pathlib
 import numpy as np
 import pytest
 
-from sam_jax import results
+from sam_jax import output
 
 
 def test_json_and_arrays_come_back(tmp_path):
     value = {"a": [1, 2.5, "x"], "b": {"c": None}}
-    results.write_json(tmp_path / "v.json", value)
+    output.write_json(tmp_path / "v.json", value)
     assert json.loads((tmp_path / "v.json").read_text()) == value
     arrays = {"x": np.arange(3.0), "flags": np.array([True, False])}
-    results.write_arrays(tmp_path / "a.npz", arrays)
+    output.write_arrays(tmp_path / "a.npz", arrays)
     with np.load(tmp_path / "a.npz") as loaded:
         assert set(loaded) == set(arrays)
         for name, array in arrays.items():
@@ -22,27 +22,27 @@ def test_json_and_arrays_come_back(tmp_path):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_numbers_that_are_not_finite_are_refused_by_name(tmp_path, bad):
     with pytest.raises(ValueError, match=r"runs\[1\]\.loss = "):
-        results.write_json(tmp_path / "v.json", {"runs": [{}, {"loss": float(bad)}]})
+        output.write_json(tmp_path / "v.json", {"runs": [{}, {"loss": float(bad)}]})
     with pytest.raises(ValueError, match="'x' with 1 of 2 entries not finite"):
-        results.write_arrays(tmp_path / "a.npz", {"x": np.array([1.0, bad])})
+        output.write_arrays(tmp_path / "a.npz", {"x": np.array([1.0, bad])})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_pickled_objects_are_refused(tmp_path):
     with pytest.raises(ValueError, match="'x' of dtype object"):
-        results.write_arrays(tmp_path / "a.npz", {"x": np.array([{}, {}])})
+        output.write_arrays(tmp_path / "a.npz", {"x": np.array([{}, {}])})
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "v.json"
-    results.write_json(path, 1)
+    output.write_json(path, 1)
 
     def half(file):
         file.write(b"2")
         raise OSError("no space left on device")
 
     with pytest.raises(OSError, match="no space left"):
-        results.write_atomic(path, half)
+        output.write_atomic(path, half)
     assert json.loads(path.read_text()) == 1
     assert list(tmp_path.iterdir()) == [path]
 
@@ -55,12 +55,12 @@ def test_nothing_is_at_the_place_before_all_is_written(tmp_path):
         file.flush()
         assert not path.exists()
 
-    results.write_atomic(path, write)
+    output.write_atomic(path, write)
     assert path.read_bytes() == b"1"
 
 
 def test_the_first_column_is_to_the_left_and_the_others_to_the_right():
-    received = results.table(["run", "error"], [["ERM", "48.1 %"], ["SAM", "7 %"]])
+    received = output.table(["run", "error"], [["ERM", "48.1 %"], ["SAM", "7 %"]])
     expected = """\
 run   error
 ---  ------
@@ -70,5 +70,5 @@ SAM     7 %"""
 
 
 def test_percent():
-    assert results.percent(0.0376) == "3.8 %"
-    assert results.percent(None) == "-"
+    assert output.percent(0.0376) == "3.8 %"
+    assert output.percent(None) == "-"

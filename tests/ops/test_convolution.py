@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from sam_jax.core import convolution
+from sam_jax.ops import convolution
 
 CASES = {
     "3x3": ((4, 16, 16, 3), 3, (1, 1), ((1, 1), (1, 1))),

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from sam_jax.training import audit, loop
+from sam_jax.analysis import robustness
+from sam_jax.training import loop
 from sam_jax.training.config import ConfigError
 from tests.training.problems import tiny
 
@@ -17,9 +18,9 @@ def test_auto_attack_on_the_checkpoints_of_a_linear_network(tmp_path):
         checkpoint__keep=2,
     )
     loop.run(config, tmp_path / "run", silent=True)
-    first, last = audit.auto_attack(tmp_path / "run", count=24)
+    first, last = robustness.auto_attack(tmp_path / "run", count=24)
     assert (first.epoch, last.epoch) == (1, 2)
-    (again,) = audit.auto_attack(tmp_path / "run", [2], count=24)
+    (again,) = robustness.auto_attack(tmp_path / "run", [2], count=24)
     np.testing.assert_array_equal(again.result.robust, last.result.robust)
     for found in (first, last):
         # Of a linear network: no image resists whose margin is within reach.
@@ -30,4 +31,4 @@ def test_auto_attack_on_the_checkpoints_of_a_linear_network(tmp_path):
 def test_a_run_without_a_radius_is_refused(tmp_path):
     loop.run(tiny(epochs=1), tmp_path / "run", silent=True)
     with pytest.raises(ConfigError, match=r"attack\.eps=0; there is no radius"):
-        audit.auto_attack(tmp_path / "run")
+        robustness.auto_attack(tmp_path / "run")

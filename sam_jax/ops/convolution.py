@@ -27,9 +27,10 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from sam_jax.core import convolution_forms as forms
+from sam_jax.ops import convolution_forms as forms
 
 NAME = "conv_fast_on_cpu"
+NAMES = ("conv_general_dilated", NAME)  # of all convolutions in a jaxpr
 FEWEST_POSITIONS = 16  # below so many output positions an image, lax is as fast
 FEWEST_CHANNELS = 8  # of images, that XLA's convolution is fast at
 YNNPACK_IS_OUT = 16  # XLA does not give it convolutions of so few channels

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from sam_jax import attacks, results
-from sam_jax.training import problem, restore, robust
+from sam_jax import attacks, output
+from sam_jax.analysis import restore
+from sam_jax.training import problem, robust
 from sam_jax.training import step as steps
 from sam_jax.training.config import ConfigError
 from sam_jax.training.state import State
@@ -24,7 +25,7 @@ class Audit(NamedTuple):
 
 
 def auto_attack(
-    workdir: results.Path,
+    workdir: output.Path,
     epochs: list[int] | None = None,
     *,
     count: int | None = None,

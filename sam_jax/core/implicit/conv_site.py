@@ -30,8 +30,8 @@ from jax import lax
 from jax.extend.core import JaxprEqn
 from jaxtyping import Array, Float
 
-from sam_jax.core import convolution
 from sam_jax.core.implicit.sites import Site, exact_product
+from sam_jax.ops import convolution
 
 
 class Axis(NamedTuple):

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sam_jax import data, results, sharpness
+from sam_jax import data, output, sharpness
+from sam_jax.analysis import restore
 from sam_jax.core import trees
 from sam_jax.core.objective import Objective
-from sam_jax.training import restore
 from sam_jax.training import step as steps
 from sam_jax.training.config import ConfigError
 from sam_jax.training.state import State
@@ -31,7 +31,7 @@ class Cosines:
 
 
 def alignment_over_training(
-    workdir: results.Path, *, rho: float, batches: int
+    workdir: output.Path, *, rho: float, batches: int
 ) -> Cosines:
     """The cosines of Fig. 3 at every checkpoint of a run.
 

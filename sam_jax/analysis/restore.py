@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from sam_jax import results
+from sam_jax import output
 from sam_jax.training import checkpoint, setup, writer
 from sam_jax.training import config as configs
 from sam_jax.training.config import Config, ConfigError
@@ -49,7 +49,7 @@ class Finished(NamedTuple):
         return checkpoint.Checkpoints(directory, read_only=True)
 
 
-def read(workdir: results.Path) -> Finished:
+def read(workdir: output.Path) -> Finished:
     """Reads a run's configuration and builds its parts, its data among them.
 
     Raises: ConfigError if this is no work directory, or one without a checkpoint.
@@ -72,10 +72,10 @@ def read(workdir: results.Path) -> Finished:
 
 
 def branch(
-    source: results.Path,
+    source: output.Path,
     epoch: int,
     config: Mapping[str, Any] | ml_collections.ConfigDict,
-    workdir: results.Path,
+    workdir: output.Path,
 ) -> None:
     """Makes `workdir` a run of `config` that has come to `epoch` as `source` did.
 
@@ -106,7 +106,7 @@ def branch(
         saved = old_run.read(epoch)
     records = writer.read_records(source / "metrics.jsonl")
     kept = [json.dumps(r) + "\n" for r in records if r["epoch"] <= epoch]
-    results.write_atomic(
+    output.write_atomic(
         workdir / "metrics.jsonl", lambda file: file.write("".join(kept).encode())
     )
     with checkpoint.Checkpoints(target, keep=checked.checkpoint.keep) as new_run:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sam_jax import measure
-from sam_jax.training import loop, restore, startup
-from sam_jax.training import measure as measures
+from sam_jax.analysis import networks, restore
+from sam_jax.training import loop, startup
 from tests.training.problems import tiny
 
 FEW = ["--examples=32", "--m=8", "--ascent_steps=3", "--lanczos_steps=6"]
@@ -48,22 +48,22 @@ def test_a_checkpoint_is_measured_printed_and_drawn(workdir, tmp_path, capsys):
 def test_evaluation_in_two_ways_agrees(workdir):
     run = restore.read(workdir)
     (state,) = run.states([2])
-    figures = measures.evaluate_anew(run, state)(state.params)
+    figures = networks.evaluate_anew(run, state)(state.params)
     count = len(run.parts.train)
-    batch = measures.training_batch(run, count)
-    objective = measures.evaluation_objective(run, state, 0.0)
+    batch = networks.training_batch(run, count)
+    objective = networks.evaluation_objective(run, state, 0.0)
     received = float(objective.value(state.params, batch))
     assert received == pytest.approx(figures["train_loss"], rel=1e-6)
     record = json.loads((workdir / "summary.json").read_text())
     assert received == pytest.approx(record["train_loss_last"], rel=1e-6)
-    decayed = measures.evaluation_objective(run, state, 2.0)
+    decayed = networks.evaluation_objective(run, state, 2.0)
     square = sum(float((w**2).sum()) for w in state.params["head"].values())
     expected = received + square
     assert float(decayed.value(state.params, batch)) == pytest.approx(expected)
 
 
 def test_alignment_is_measured_at_every_checkpoint(workdir):
-    found = measures.alignment_over_training(workdir, rho=0.1, batches=3)
+    found = networks.alignment_over_training(workdir, rho=0.1, batches=3)
     np.testing.assert_array_equal(found.epochs, [1, 2])
     assert found.true.shape == found.noisy.shape == (2, 2)
     for cosines in (found.true, found.noisy):

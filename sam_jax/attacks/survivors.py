@@ -47,7 +47,7 @@ def batches(indices: Rows, batch_size: int) -> Iterator[tuple[Rows, int]]:
         yield batch[padded(len(batch), batch_size)], len(batch)
 
 
-def on_survivors(
+def attack_survivors(
     attack: Attack,
     runs: int,
     predict: model.Predict,

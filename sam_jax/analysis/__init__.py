@@ -1,0 +1,1 @@
+"""What is done with finished runs: read again, gone on from, measured, attacked."""
