@@ -19,7 +19,7 @@ from configs import common
 
 
 def get_config(names: str = "") -> ConfigDict:
-    unnormalized = {"perturbation": "unnormalized", "rho": 0.3}  # App. B.3
+    unnormalized = {"normalize": False, "rho": 0.3}  # App. B.3
     variants = {
         "erm": common.ascent("erm"),
         "sam": common.ascent("sam", rho=0.1),

@@ -1,7 +1,6 @@
 """What every recipe starts from: all keys, and how a recipe picks its variants.
 
-`sam_jax/training/config.py` says what each key means and which values it takes. The
-values here are the paper's for deep networks (App. C), on CIFAR-10 without noise.
+`sam_jax/training/keys.py` declares every key: its meaning, its range and its default.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,91 +8,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from sam_jax.training import config as run_config
+
 
 def base() -> ConfigDict:
-    """Every key, at the paper's settings for ERM."""
-    return ConfigDict(
-        {
-            "seed": 0,
-            "epochs": 1000,
-            "batch_size": 128,
-            "devices": 0,
-            "init_from": "",
-            # In the objective, and so part of the ascent, as the paper's authors do it;
-            # optimizer.weight_decay is the decoupled decay, which is not.
-            "l2": 5e-4,
-            "data": {
-                "name": "cifar10",
-                "classes": (),
-                "noise": {
-                    "kind": "uniform",
-                    "fraction": 0.0,
-                    "exclude_true": False,
-                    "mapping": (),
-                },
-                "validation_fraction": 0.1,
-                "augment": {"crop_padding": 4, "mirror": True},
-            },
-            "model": {
-                "name": "preact_resnet18",
-                "width": 64,
-                "norm": "batch",
-                "groups": 0,
-                "widths": (16, 32),
-                "hidden": 64,
-                "activation": "relu",
-                "dtype": "float32",
-            },
-            "loss": {"name": "cross_entropy", "q": 0.7, "label_smoothing": 0.0},
-            "optimizer": {
-                "name": "sgd",
-                "momentum": 0.9,
-                "nesterov": False,
-                "beta1": 0.9,
-                "beta2": 0.999,
-                "epsilon": 1e-8,
-                "weight_decay": 0.0,
-                "gradient_clip": 0.0,
-            },
-            "schedule": {
-                "name": "piecewise_constant",
-                "peak": 0.1,
-                "warmup_epochs": 0.0,
-            },
-            "sam": {
-                "kind": "erm",
-                "rho": 0.1,
-                "rho_schedule": "constant",
-                "m": 0,
-                "chunk": 0,
-                "perturbation": "normalized",
-                "eta": 0.01,
-                "alpha": 0.4,
-                "ascent_steps": 1,
-                "ascent_step_size": 0.0,
-                "only_norm": False,
-                "start_epoch": 0,
-                "stop_epoch": 0,
-                "every": 1,
-            },
-            # Training on clean images, and no robust error, by default.
-            "attack": {
-                "kind": "none",
-                "norm": "linf",
-                "eps": 0.0,
-                "steps": 5,
-                "step_size": 0.0,
-                "start": "random",
-                "eval_steps": 0,
-                "eval_step_size": 0.0,
-                "beta": 6.0,
-            },
-            "pairing": {"weight": 0.0, "start": 0.5},
-            "ema": {"decay": 0.0},
-            "eval": {"every_epochs": 1, "batch_size": 1000},
-            "checkpoint": {"every_epochs": 10, "keep": 2, "best": True},
-        }
-    )
+    """Every key at its default: the paper's settings for ERM."""
+    return run_config.base()
 
 
 Variant = Callable[[ConfigDict], None]

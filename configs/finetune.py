@@ -13,12 +13,12 @@ Without a directory: the paper's settings, to be given `--config.init_from=DIR` 
 of `configs/cifar10.py`.
 """
 
-import json
 import pathlib
 
 from ml_collections import ConfigDict
 
 from configs import common
+from sam_jax.training import config as config_files
 
 LAST_RATE = 0.01  # of the peak, after two decays by ten
 
@@ -32,7 +32,7 @@ def get_config(workdir: str = "") -> ConfigDict:
                 f"{workdir} is no work directory of a run: it holds no config.json. "
                 "Give --config=configs/finetune.py:DIR."
             )
-        config = ConfigDict(json.loads(path.read_text(encoding="utf-8")))
+        config = config_files.read(path)
     config.init_from = workdir
     config.epochs = max(1, config.epochs // 10)
     config.schedule.update(

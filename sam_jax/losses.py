@@ -126,6 +126,12 @@ def smallest_k_mean(
     return jnp.mean(jnp.sort(losses)[:kept])
 
 
+def divergence(logits: Input, others: Input) -> PerExample:
+    """KL(p | q) of p = softmax(logits), q = softmax(others), both [batch, classes]."""
+    log_p, log_q = jax.nn.log_softmax(logits), jax.nn.log_softmax(others)
+    return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+
+
 LOSSES: dict[str, Loss] = {
     "cross_entropy": cross_entropy,
     "generalized_cross_entropy": generalized_cross_entropy,

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sam_jax import data, output, sharpness
+from sam_jax import output, sharpness
 from sam_jax.analysis import restore
-from sam_jax.core import trees
-from sam_jax.core.objective import Objective
+from sam_jax.core.objective import Objective, l2_penalty
 from sam_jax.training import step as steps
 from sam_jax.training.config import ConfigError
+from sam_jax.training.examples import Examples
+from sam_jax.training.network import evaluation_logits
 from sam_jax.training.state import State
 
 Tree = Any
@@ -47,11 +48,11 @@ def alignment_over_training(
     chosen = parts.train[: count * size].reshape(count, size)
 
     @jax.jit
-    def cosines(state: State, examples: steps.Examples, indices: jax.Array):
+    def cosines(state: State, examples: Examples, indices: jax.Array):
         objective = steps.make_objective(
             parts.module, state.batch_stats, parts.loss, jnp.zeros(())
         )
-        batch = load(examples, indices)
+        batch = examples.batch(indices)
         true = examples.true[indices]
         return sharpness.alignment(objective, state.params, batch, true, rho)
 
@@ -64,15 +65,6 @@ def alignment_over_training(
     return Cosines(np.array(epochs), true, noisy)
 
 
-def load(examples: steps.Examples, indices: Any) -> dict[str, Any]:
-    """Images, normalised and not augmented, with the labels given."""
-    images = jnp.asarray(examples.images)[indices]
-    return {
-        "images": data.normalize(images, examples.mean, examples.std),
-        "labels": jnp.asarray(examples.given)[indices],
-    }
-
-
 def evaluation_objective(run: restore.Finished, state: State, l2: float) -> Objective:
     """The run's loss as a function of its weights alone: BatchNorm as in evaluation.
 
@@ -82,16 +74,12 @@ def evaluation_objective(run: restore.Finished, state: State, l2: float) -> Obje
     module, loss = run.parts.module, run.parts.loss
 
     def predict(params: Tree, batch: Tree) -> jax.Array:
-        variables = {"params": params, "batch_stats": state.batch_stats}
-        return module.apply(variables, batch["images"], train=False)
-
-    def penalty(params: Tree) -> jax.Array:
-        return 0.5 * l2 * trees.dot(params, params)
+        return evaluation_logits(module, params, state.batch_stats, batch["images"])
 
     return Objective(
         predict,
         lambda logits, batch: loss(logits, batch["labels"]),
-        penalty if l2 else None,
+        l2_penalty(l2) if l2 else None,
     )
 
 
@@ -103,7 +91,7 @@ def training_batch(run: restore.Finished, count: int) -> dict[str, Any]:
             f"Received {count} examples to measure on; the run trained on "
             f"{len(chosen)}. Ask for as many or fewer."
         )
-    return load(run.parts.layout.fetch(run.parts.examples), chosen)
+    return run.parts.layout.fetch(run.parts.examples).batch(chosen)
 
 
 def evaluate_anew(run: restore.Finished, state: State) -> Callable[[Tree], dict]:

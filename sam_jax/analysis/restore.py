@@ -61,7 +61,7 @@ def read(workdir: output.Path) -> Finished:
             f"{workdir} is no work directory of a run: it holds no config.json. Give "
             "the --workdir of `python -m sam_jax.train`."
         )
-    config = configs.check(json.loads(path.read_text(encoding="utf-8")))
+    config = configs.check(configs.read(path))
     run = Finished(config, setup.build(config), workdir)
     if not run.epochs():
         raise ConfigError(
@@ -88,8 +88,7 @@ def branch(
     """
     source, workdir = pathlib.Path(source), pathlib.Path(workdir)
     checked = configs.check(config)
-    old = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    differing = configs.differences(old, configs.plain(checked))
+    differing = configs.differences(configs.read(source / "config.json"), checked)
     odd = [d for d in differing if not d.startswith(("sam.", "checkpoint."))]
     if odd:
         raise ConfigError(

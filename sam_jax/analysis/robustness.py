@@ -11,9 +11,10 @@ from jax.tree_util import Partial
 
 from sam_jax import attacks, output
 from sam_jax.analysis import restore
-from sam_jax.training import problem, robust
-from sam_jax.training import step as steps
+from sam_jax.training import problem
 from sam_jax.training.config import ConfigError
+from sam_jax.training.examples import Examples, Pixels
+from sam_jax.training.network import evaluation_logits
 from sam_jax.training.state import State
 
 
@@ -70,19 +71,18 @@ def auto_attack(
     return found
 
 
-def network(run: restore.Finished, state: State, examples: steps.Examples) -> Partial:
+def network(run: restore.Finished, state: State, examples: Examples) -> Partial:
     """The network of a checkpoint as an attack takes it, in evaluation mode."""
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    normalization = examples.mean, examples.std, examples.scale
-    return Partial(_predict(run.parts.module), variables, normalization)
+    return Partial(_predict(run.parts.module), variables, examples.pixels)
 
 
 @functools.lru_cache(maxsize=4)
 def _predict(module: nn.Module) -> Callable[..., jax.Array]:
     """One function a network, so that attacks on its checkpoints compile once."""
 
-    def predict(variables: Any, normalization: Any, images: jax.Array) -> jax.Array:
-        pixels = robust.Pixels(*normalization)
-        return module.apply(variables, pixels.normalized(images), train=False)
+    def predict(variables: Any, pixels: Pixels, images: jax.Array) -> jax.Array:
+        images = pixels.normalized(images)
+        return evaluation_logits(module, **variables, images=images)
 
     return predict

@@ -106,6 +106,19 @@ def start_points(
     return jnp.clip(images + geometry.NORMS[norm].inside(key, images, eps), 0, 1)
 
 
+def step(
+    points: Images,
+    gradient: Images,
+    images: Images,
+    eps: Scalar,
+    step_size: Scalar,
+    norm: str,
+) -> Images:
+    """One step: along the gradient's direction, then into the ball and into [0, 1]."""
+    points = points + step_size * geometry.NORMS[norm].direction(gradient)
+    return geometry.into_ball(points, images, eps, norm)
+
+
 def require_key(key: Array | None, otherwise: str) -> Array:
     """The key; an error that says what to do without one."""
     if key is None:
@@ -129,8 +142,8 @@ def _step(
     predict, images, points, labels, eps, step_size, key, norm, objective, targeted
 ):
     gradient = model.loss_gradient(predict, objective, points, key, labels)[1]
-    direction = geometry.NORMS[norm].direction(-gradient if targeted else gradient)
-    return geometry.into_ball(points + step_size * direction, images, eps, norm)
+    gradient = -gradient if targeted else gradient
+    return step(points, gradient, images, eps, step_size, norm)
 
 
 @functools.partial(jax.jit, static_argnames=("objective", "targeted"))

@@ -33,6 +33,11 @@ def unnormalized(gradient: Tree, params: Tree, rho: trees.Scalar) -> Tree:
     return trees.scale(gradient, rho)
 
 
+def plain(normalize: bool) -> Rule:
+    """`normalized` or `unnormalized`, by the flag that the variants have for it."""
+    return normalized if normalize else unnormalized
+
+
 def adaptive(eta: trees.Scalar = 0.01) -> Rule:
     """rho T^2 g / |T g| with T = |w| + eta element by element (ASAM).
 

@@ -23,20 +23,25 @@ Tree = Any
 Count = int | np.integer
 
 
+Spans = tuple[tuple[int, ...], ...]
+
+
 class Groups(NamedTuple):
     """size: examples of a group on this device. number: groups on this device.
     axis_name: the mapped axis of devices, or None.
-    spans: device indices that share a group; None if all devices do; () if none do.
+    shared: whether a group lies on several devices.
+    spans: indices of the devices that share a group; None for all devices together.
     """
 
     size: int
     number: int
     axis_name: str | None
-    spans: tuple[tuple[int, ...], ...] | None
+    shared: bool
+    spans: Spans | None = None
 
     def share(self, tree: Tree) -> Tree:
         """Mean over the devices that hold a part of the same group."""
-        if self.axis_name is None or self.spans == ():
+        if self.axis_name is None or not self.shared:
             return tree
         return device_mean(tree, self.axis_name, self.spans)
 
@@ -55,23 +60,33 @@ def form(batch: Tree, m: Count | None, axis_name: str | None = None) -> Groups:
     devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
     total = local * devices
     if m is None or m == total:
-        return Groups(local, 1, axis_name, None)
-    if m > 0 and local % m == 0:
-        return Groups(int(m), local // int(m), axis_name, ())
-    if m > 0 and m % local == 0 and total % m == 0:
-        width = int(m) // local
-        spans = tuple(tuple(range(i, i + width)) for i in range(0, devices, width))
-        return Groups(local, 1, axis_name, spans)
-    on = f" on {devices} devices, {local} on each" if devices > 1 else ""
-    allowed = [k for k in range(1, total + 1) if _fits(k, local, total)]
-    raise ValueError(
-        f"Received m={m} for a batch of {total} examples{on}; groups must be equal and "
-        f"fill whole devices, or devices whole groups: m in {allowed}."
-    )
+        return Groups(local, 1, axis_name, shared=True)
+    check_fit(m, total, devices)
+    if m <= local:
+        return Groups(int(m), local // int(m), axis_name, shared=False)
+    return Groups(local, 1, axis_name, True, spans(int(m) // local, devices))
 
 
-def _fits(m: Count, local: int, total: int) -> bool:
-    return local % m == 0 or (m % local == 0 and total % m == 0)
+def spans(width: int, devices: int) -> Spans:
+    """The devices in runs of `width`: those that share a group of so many."""
+    return tuple(tuple(range(i, i + width)) for i in range(0, devices, width))
+
+
+def check_fit(m: Count, total: int, devices: int = 1) -> None:
+    """Raises ValueError unless groups of m fill a batch, and devices whole groups."""
+    local = total // devices
+
+    def fits(k: Count) -> bool:
+        fills = local % k == 0 or (k % local == 0 and total % k == 0) if k > 0 else 0
+        return bool(fills)
+
+    if not fits(m):
+        on = f" on {devices} devices, {local} on each" if devices > 1 else ""
+        raise ValueError(
+            f"Received m={m} for a batch of {total} examples{on}; groups must be equal "
+            "and fill whole devices, or devices whole groups: m in "
+            f"{[k for k in range(1, total + 1) if fits(k)]}."
+        )
 
 
 def average(

@@ -66,6 +66,16 @@ class Objective:
         return pull(jnp.ones_like(value))
 
 
+def l2_penalty(l2: trees.Scalar) -> Callable[[Any], jax.Array]:
+    """w -> (l2 / 2) |w|^2 over all parameters, biases and norm layers too."""
+
+    def penalty(params: Any) -> jax.Array:
+        square = trees.dot(params, params)
+        return 0.5 * jnp.asarray(l2, square.dtype) * square
+
+    return penalty
+
+
 def batch_size(batch: Any) -> int:
     """Number of examples: the leading axis that all leaves of a batch share."""
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batch)]

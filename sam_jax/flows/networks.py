@@ -118,7 +118,6 @@ def smoothness(
         X^T X / n: the L of the linear model, with which SumMax SGD often diverges.
     """
     x, beta = jnp.asarray(x), jnp.asarray(beta)
-    x, beta = jnp.asarray(x), jnp.asarray(beta)
     bounds = {
         "example": lambda: (
             2 * jnp.max(jnp.sum(x**2 * jnp.abs(beta)[..., None, :], -1), -1)

@@ -6,6 +6,9 @@ from flax.linen import dtypes
 from jax import lax
 from jaxtyping import Array, DTypeLike, Float
 
+# BatchNorm keeps old * MOMENTUM + batch * (1 - MOMENTUM) as its running statistics.
+MOMENTUM = 0.9
+
 
 class GroupNorm(nn.Module):
     """Group normalisation (Wu & He 2018, arXiv:1803.08494): that of flax, folded.

@@ -9,7 +9,7 @@ from jaxtyping import Array, ArrayLike, DTypeLike, Float, Num
 
 from sam_jax import checks
 from sam_jax.models import initialization, inputs
-from sam_jax.models.normalization import GroupNorm
+from sam_jax.models.normalization import MOMENTUM, GroupNorm
 from sam_jax.models.simple import dense
 from sam_jax.ops.convolution import conv_general_dilated
 
@@ -146,7 +146,7 @@ class PreActResNet(nn.Module):
         return partial(
             nn.BatchNorm,
             use_running_average=not train,
-            momentum=0.9,
+            momentum=MOMENTUM,
             epsilon=EPSILON,
             dtype=self.dtype,
             axis_name=self.axis_name,

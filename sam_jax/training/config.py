@@ -1,16 +1,18 @@
-"""The declared keys of a run's configuration: meaning, type, range.
+"""A run's configuration: checked, compared, stored, and read again from old files."""
 
-No key has a default here: a recipe gives every one (see configs/common.py), so that
-config.json tells the whole story of a run.
-"""
-
-import dataclasses
 import difflib
-import math
-from collections.abc import Callable, Mapping
+import json
+import os
+import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
+from flax import traverse_util
+
+from sam_jax.core import groups
+from sam_jax.training.keys import KEYS, VARIANT_OPTIONS
+from sam_jax.transforms import VARIANTS
 
 # A checked configuration, or a part of it: a FrozenConfigDict. Its keys are attributes
 # that no type checker knows.
@@ -21,182 +23,11 @@ class ConfigError(ValueError):
     """A configuration that no run can be made of; the message is one line."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Key:
-    """A declared key.
-
-    meaning: what the value is, with its unit. allowed: the values, in words.
-    convert: value -> value in its proper type; raises TypeError or ValueError for a
-      value that is not allowed.
-    """
-
-    meaning: str
-    allowed: str
-    convert: Callable[[Any], Any]
-
-
-def whole(low: int, meaning: str) -> Key:
-    """An integer, `low` or more."""
-
-    def convert(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise ValueError
-        return value
-
-    return Key(meaning, f"an integer >= {low}", convert)
-
-
-def number(interval: str, meaning: str) -> Key:
-    """A finite number of an interval in the usual notation, such as "[0, 1)"."""
-    low, high = (float(end) for end in interval[1:-1].split(","))
-
-    def convert(value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise TypeError
-        above = value >= low if interval[0] == "[" else value > low
-        below = value <= high if interval[-1] == "]" else value < high
-        if not (above and below and math.isfinite(value)):
-            raise ValueError
-        return float(value)
-
-    return Key(meaning, f"a number in {interval}", convert)
-
-
-def choice(names: tuple[str, ...], meaning: str) -> Key:
-    """One of a few words."""
-
-    def convert(value: Any) -> str:
-        if value not in names:
-            raise ValueError
-        return value
-
-    return Key(meaning, f"one of {', '.join(names)}", convert)
-
-
-def switch(meaning: str) -> Key:
-    """True or False."""
-
-    def convert(value: Any) -> bool:
-        if not isinstance(value, bool):
-            raise TypeError
-        return value
-
-    return Key(meaning, "True or False", convert)
-
-
-def text(meaning: str) -> Key:
-    """A string."""
-
-    def convert(value: Any) -> str:
-        if not isinstance(value, str):
-            raise TypeError
-        return value
-
-    return Key(meaning, "a string", convert)
-
-
-def several(kind: type, meaning: str) -> Key:
-    """A tuple of strings, or of integers >= 0."""
-    described = "strings" if kind is str else "integers >= 0"
-
-    def convert(value: Any) -> tuple:
-        if not isinstance(value, tuple | list):
-            raise TypeError
-        for item in value:
-            if isinstance(item, bool) or not isinstance(item, kind):
-                raise TypeError
-            if isinstance(item, int) and item < 0:
-                raise ValueError
-        return tuple(value)
-
-    return Key(meaning, f"a tuple of {described}", convert)
-
-
-KINDS = (
-    "erm",
-    "sam",
-    "sum_max",
-    "sam_direction",
-    "sam_derivative",
-    "max_sum",
-    "gsam",
-)
-PERTURBATIONS = ("normalized", "unnormalized", "adaptive", "layerwise", "random")
-
-KEYS: dict[str, Key] = {
-    "seed": whole(0, "seed of initialisation, noise, split, order and augmentation"),
-    "epochs": whole(1, "passes over the training set"),
-    "batch_size": whole(1, "examples a step, over all devices"),
-    "devices": whole(0, "devices to use; 0 for all there are"),
-    "init_from": text("work directory of a finished run to start from; '' for none"),
-    "l2": number("[0, inf)", "penalty l2/2 |w|^2 of all parameters, in the objective"),
-    "data.name": text("data set"),
-    "data.classes": several(str, "names of the classes kept; () for all"),
-    "data.noise.kind": choice(("uniform", "asymmetric"), "how labels are replaced"),
-    "data.noise.fraction": number("[0, 1]", "fraction of training labels replaced"),
-    "data.noise.exclude_true": switch("replaced labels are never the true ones"),
-    "data.noise.mapping": several(int, "asymmetric: class c becomes mapping[c]"),
-    "data.validation_fraction": number("[0, 1)", "part of training kept to validate"),
-    "data.augment.crop_padding": whole(0, "pixels of padding before a random crop"),
-    "data.augment.mirror": switch("flip left and right at random"),
-    "model.name": text("network"),
-    "model.width": whole(1, "channels of a ResNet's first stage"),
-    "model.norm": choice(("batch", "group"), "normalisation layers of a ResNet"),
-    "model.groups": whole(0, "groups of GroupNorm; 0 for width // 2"),
-    "model.widths": several(int, "units or channels of mlp's or conv_net's layers"),
-    "model.hidden": whole(1, "units of conv_net's dense layer"),
-    "model.activation": text("of mlp"),
-    "model.dtype": choice(("float32", "bfloat16", "float64"), "arithmetic of the net"),
-    "loss.name": text("loss of one example"),
-    "loss.q": number("[0, 1]", "exponent of generalized_cross_entropy"),
-    "loss.label_smoothing": number("[0, 1)", "mass spread over all classes"),
-    "optimizer.name": choice(("sgd", "adam"), "base optimiser"),
-    "optimizer.momentum": number("[0, 1)", "momentum of sgd"),
-    "optimizer.nesterov": switch("Nesterov's momentum"),
-    "optimizer.beta1": number("[0, 1)", "decay of adam's first moment"),
-    "optimizer.beta2": number("[0, 1)", "decay of adam's second moment"),
-    "optimizer.epsilon": number("(0, inf)", "adam's guard of the denominator"),
-    "optimizer.weight_decay": number("[0, inf)", "decoupled decay, outside the ascent"),
-    "optimizer.gradient_clip": number("[0, inf)", "largest gradient norm; 0 for none"),
-    "schedule.name": text("learning rate over steps"),
-    "schedule.peak": number("(0, inf)", "largest learning rate"),
-    "schedule.warmup_epochs": number("[0, inf)", "epochs of linear warm-up from 0"),
-    "sam.kind": choice(KINDS, "which gradient a step follows"),
-    "sam.rho": number("[0, inf)", "ascent radius, or step size if unnormalised"),
-    "sam.rho_schedule": text("rho over steps, from the learning-rate schedules"),
-    "sam.m": whole(
-        0, "examples that share a perturbation; 0 for the whole batch, or 1 in sum_max"
-    ),
-    "sam.chunk": whole(0, "groups of m worked on at once; 0 for all"),
-    "sam.perturbation": choice(PERTURBATIONS, "ascent direction and length"),
-    "sam.eta": number("[0, inf)", "offset of adaptive scaling |w| + eta"),
-    "sam.alpha": number("[0, inf)", "weight of gsam's surrogate gap"),
-    "sam.ascent_steps": whole(1, "ascent steps before each descent step"),
-    "sam.ascent_step_size": number("[0, inf)", "length of one; 0 for rho"),
-    "sam.only_norm": switch("perturb the normalisation layers alone"),
-    "sam.start_epoch": whole(0, "first epoch with ascent; plain steps before"),
-    "sam.stop_epoch": whole(0, "first epoch without ascent again; 0 for never"),
-    "sam.every": whole(1, "ascent in one step of so many, plain steps between"),
-    "attack.kind": choice(
-        ("none", "adversarial", "trades"), "what a step does to its images"
-    ),
-    "attack.norm": choice(("linf", "l2"), "norm of the ball"),
-    "attack.eps": number("[0, inf)", "radius of the ball, for images in [0, 1]"),
-    "attack.steps": whole(1, "PGD steps on a batch before its training step"),
-    "attack.step_size": number("[0, inf)", "length of one; 0 for 2 eps / steps"),
-    "attack.start": choice(("random", "zero"), "in the ball, or at the image"),
-    "attack.eval_steps": whole(0, "PGD steps of an evaluation; 0 for no robust error"),
-    "attack.eval_step_size": number("[0, inf)", "length of one; 0 for eps / 4"),
-    "attack.beta": number("[0, inf)", "weight of trades' divergence"),
-    "pairing.weight": number("[0, inf)", "lambda of the l2 pairing term; 0 for none"),
-    "pairing.start": number("[0, 1]", "part of the training before the term starts"),
-    "ema.decay": number("[0, 1)", "decay of the weights' moving average; 0 for none"),
-    "eval.every_epochs": whole(1, "epochs between evaluations"),
-    "eval.batch_size": whole(1, "examples evaluated at once, over all devices"),
-    "checkpoint.every_epochs": whole(1, "epochs between checkpoints"),
-    "checkpoint.keep": whole(1, "newest checkpoints kept"),
-    "checkpoint.best": switch("also keep the best epoch by validation error"),
-}
+def base() -> ml_collections.ConfigDict:
+    """Every key at its default: what a recipe starts from."""
+    return ml_collections.ConfigDict(
+        _nest({name: key.default for name, key in KEYS.items()})
+    )
 
 
 def check(config: Mapping[str, Any] | ml_collections.ConfigDict) -> Config:
@@ -214,8 +45,8 @@ def check(config: Mapping[str, Any] | ml_collections.ConfigDict) -> Config:
     for name in KEYS:
         if name not in values:
             raise ConfigError(
-                f"The config lacks the key {name!r} ({KEYS[name].meaning}); "
-                "start from configs/common.py, which holds every key."
+                f"The config lacks the key {name!r} ({KEYS[name].meaning}); start from "
+                "sam_jax.training.config.base(), which has every key."
             )
     checked = {name: _convert(name, values[name]) for name in KEYS}
     _check_together(checked)
@@ -226,24 +57,80 @@ def check_key(name: str) -> None:
     """Raises ConfigError, with the nearest key there is, if no key has this name."""
     if name not in KEYS:
         near = difflib.get_close_matches(name, KEYS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "configs/common.py has all."
+        hint = (
+            f"did you mean {near[0]!r}?"
+            if near
+            else "sam_jax/training/keys.py has all."
+        )
         raise ConfigError(f"Unknown config key {name!r}; {hint}")
 
 
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(config: Any) -> dict[str, Any]:
     """{"sam": {"rho": 1}} -> {"sam.rho": 1}."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping | ml_collections.ConfigDict):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
+    nested = config if isinstance(config, dict) else config.to_dict()
+    return traverse_util.flatten_dict(nested, sep=".")
+
+
+def complete(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A flat configuration of an older version, in today's keys.
+
+    A key that it lacks gets its default: what the version that wrote it did without
+    asking. What `sam.perturbation` said is a variant, or `sam.normalize`, today.
+
+    Raises: ConfigError for a combination that no variant has any more.
+    """
+    values = dict(values)
+    if "sam.perturbation" in values:
+        values |= _without_perturbation(values.pop("sam.perturbation"), values)
+    return {name: key.default for name, key in KEYS.items()} | values
+
+
+def _without_perturbation(old: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that say what `sam.perturbation` said beside `sam.kind`."""
+    if old in ("normalized", "unnormalized"):
+        return {"sam.normalize": old == "normalized"}
+    names = {
+        "adaptive": "asam",
+        "layerwise": "layerwise_sam",
+        "random": "random_perturbation",
+    }
+    kind = values.get("sam.kind", "sam")
+    if kind == "erm":
+        return {}
+    if kind != "sam" or old not in names:
+        raise ConfigError(
+            f"An older version of sam_jax wrote sam.perturbation={old!r} with "
+            f"sam.kind={kind!r}; no variant has both any more; read it with "
+            "that version."
+        )
+    return {"sam.kind": names[old]}
+
+
+def read(path: str | os.PathLike[str]) -> ml_collections.ConfigDict:
+    """A stored config.json, of this or of an older version, in today's keys.
+
+    Raises: ConfigError for a file that holds no configuration.
+    """
+    try:
+        stored = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path} is no JSON ({error}); choose another --workdir, or delete it."
+        ) from None
+    if not isinstance(stored, dict):
+        raise ConfigError(
+            f"{path} holds {stored!r}, which is no configuration; choose another "
+            "--workdir, or delete it."
+        )
+    return ml_collections.ConfigDict(_nest(complete(flatten(stored))))
 
 
 def differences(old: Config, new: Config) -> list[str]:
-    """The keys that differ between two configs, as "sam.rho: 0.1 -> 0.2"."""
-    before, after = flatten(old), flatten(new)
+    """The keys that differ between two configs, as "sam.rho: 0.1 -> 0.2".
+
+    Both may be of an older version, see `complete`.
+    """
+    before, after = (flatten(plain(complete(flatten(c)))) for c in (old, new))
     return [
         f"{name}: {before.get(name)!r} -> {after.get(name)!r}"
         for name in sorted(before.keys() | after.keys())
@@ -269,26 +156,7 @@ def _convert(name: str, value: Any) -> Any:
 
 def _check_together(c: Mapping[str, Any]) -> None:
     """What one key allows another. Fits to the devices are checked where they are."""
-    group = c["sam.m"] or (1 if c["sam.kind"] == "sum_max" else c["batch_size"])
-    if c["batch_size"] % group:
-        raise ConfigError(
-            f"Received sam.m={group} for batch_size={c['batch_size']}; "
-            "m must divide the batch. Choose a divisor, or 0 for the whole batch."
-        )
-    if c["sam.kind"] == "max_sum" and group != c["batch_size"]:
-        raise ConfigError(
-            f"Received sam.m={group} with sam.kind='max_sum', whose one perturbation "
-            "comes from a batch of its own; set sam.m=0."
-        )
-    plain = c["sam.perturbation"] in ("normalized", "unnormalized")
-    single = c["sam.ascent_steps"] == 1 and c["sam.ascent_step_size"] == 0
-    if c["sam.kind"] == "sum_max" and not (plain and single):
-        raise ConfigError(
-            f"Received sam.kind='sum_max' with sam.perturbation="
-            f"{c['sam.perturbation']!r}, sam.ascent_steps={c['sam.ascent_steps']}; it "
-            "takes one normalized or unnormalized step. For others use sam.kind='sam' "
-            "with sam.m, which holds a copy of the weights for every group."
-        )
+    _check_variant(c)
     _check_attack(c)
     if 0 < c["sam.stop_epoch"] <= c["sam.start_epoch"]:
         raise ConfigError(
@@ -302,6 +170,31 @@ def _check_together(c: Mapping[str, Any]) -> None:
         )
 
 
+def _check_variant(c: Mapping[str, Any]) -> None:
+    """Options that the variant has, and groups that fill the batch."""
+    kind = c["sam.kind"]
+    if kind == "erm":
+        return
+    for name, option in VARIANT_OPTIONS.items():
+        if option not in VARIANTS[kind].options and c[name] != KEYS[name].default:
+            takers = [n for n, v in VARIANTS.items() if option in v.options]
+            raise ConfigError(
+                f"Received {name}={c[name]!r} with sam.kind={kind!r}, which has no "
+                f"such option; set {KEYS[name].default!r}, or one of the kinds that "
+                f"have it: {', '.join(takers)}."
+            )
+    m = _group(kind, c["sam.m"], c["batch_size"])
+    check_groups(m, c["batch_size"])
+
+
+def check_groups(m: int, batch_size: int, devices: int = 1) -> None:
+    """Raises ConfigError unless groups of m fill a batch on so many devices."""
+    try:
+        groups.check_fit(m, batch_size, devices)
+    except ValueError as error:
+        raise ConfigError(f"sam.m, batch_size: {error}") from None
+
+
 def _check_attack(c: Mapping[str, Any]) -> None:
     """What an attack needs, and what goes with it."""
     kind = c["attack.kind"]
@@ -311,10 +204,10 @@ def _check_attack(c: Mapping[str, Any]) -> None:
             f"{c['attack.eval_steps']}; give a radius above 0, such as 8 / 255, or "
             "attack.kind='none' and attack.eval_steps=0."
         )
-    if kind != "none" and c["sam.kind"] == "max_sum":
+    if kind != "none" and ascends_on_own_batch(c["sam.kind"]):
         raise ConfigError(
-            "Received sam.kind='max_sum' with an attack; its ascent batch would not be "
-            "attacked. Use sam.kind='sam'."
+            f"Received sam.kind={c['sam.kind']!r} with an attack; its ascent batch "
+            "would not be attacked. Use sam.kind='sam'."
         )
     if c["pairing.weight"] and kind != "adversarial":
         raise ConfigError(
@@ -323,10 +216,34 @@ def _check_attack(c: Mapping[str, Any]) -> None:
         )
 
 
+def variant_options(config: Config) -> dict[str, Any]:
+    """The options of a run's SAM variant that its configuration sets."""
+    options = {
+        name: getattr(config.sam, option)
+        for name, option in VARIANT_OPTIONS.items()
+        if option in VARIANTS[config.sam.kind].options
+    }
+    return {
+        VARIANT_OPTIONS[name]: value
+        for name, value in options.items()
+        if KEYS[name].unset is None or value != KEYS[name].unset
+    }
+
+
+def ascends_on_own_batch(kind: str) -> bool:
+    """Whether a kind of step takes a batch of its own to ascend on."""
+    return kind != "erm" and VARIANTS[kind].ascends_on_own_batch
+
+
 def group_size(config: Config) -> int:
     """Examples that share statistics and a perturbation in an ascent step."""
-    whole_batch = 1 if config.sam.kind == "sum_max" else config.batch_size
-    return config.sam.m or whole_batch
+    return _group(config.sam.kind, config.sam.m, config.batch_size)
+
+
+def _group(kind: str, m: int, batch_size: int) -> int:
+    if kind == "erm":
+        return batch_size
+    return int(m or VARIANTS[kind].options.get("m") or batch_size)
 
 
 def nest(flat: Mapping[str, Any]) -> Config:
@@ -335,11 +252,4 @@ def nest(flat: Mapping[str, Any]) -> Config:
 
 
 def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for name, value in flat.items():
-        *parents, last = name.split(".")
-        place = nested
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = value
-    return nested
+    return traverse_util.unflatten_dict(dict(flat), sep=".")

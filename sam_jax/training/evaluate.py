@@ -13,15 +13,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sam_jax import data, losses, metrics
-from sam_jax.training import parallel, robust
-from sam_jax.training.step import Examples, Loss
+from sam_jax import losses, metrics
+from sam_jax.attacks.adversary import Adversary
+from sam_jax.models.normalization import MOMENTUM
+from sam_jax.training import parallel
+from sam_jax.training.examples import Examples
+from sam_jax.training.network import evaluation_logits, training_logits
+from sam_jax.training.step import Loss
 
 Tree = Any
 
 ROBUST_PARTS = ("train", "validation", "test")
-# The networks of sam_jax.models keep old * MOMENTUM + batch * (1 - MOMENTUM).
-MOMENTUM = 0.9
 
 
 class Evaluator:
@@ -40,7 +42,7 @@ class Evaluator:
         *,
         parts: Mapping[str, np.ndarray],
         batch_size: int,
-        adversary: robust.Adversary | None = None,
+        adversary: Adversary | None = None,
     ):
         """Compiles nothing yet.
 
@@ -105,34 +107,32 @@ class Attack:
     """
 
     def __init__(
-        self, module: nn.Module, layout: parallel.Layout, adversary: robust.Adversary
+        self, module: nn.Module, layout: parallel.Layout, adversary: Adversary
     ):
         """Compiles nothing yet."""
         self._steps = adversary.steps
 
         def unit(examples: Examples, indices):
-            images = jnp.asarray(examples.images)[indices]
-            normalized = data.normalize(images, examples.mean, examples.std)
-            return _pixels(examples).unit(normalized)
+            return examples.pixels.unit(examples.batch(indices)["images"])
 
         def begin(examples: Examples, indices):
             # The same noise at every evaluation, by the number of the example.
             keys = jax.vmap(jax.random.key)(indices)
-            return robust.start(adversary, keys, unit(examples, indices))
+            return adversary.begin(keys, unit(examples, indices))
 
         def move(params, batch_stats, examples: Examples, indices, points):
             def loss(points):
-                images = _pixels(examples).normalized(points)
-                logits = _predict(module, params, batch_stats, images)
+                images = examples.pixels.normalized(points)
+                logits = evaluation_logits(module, params, batch_stats, images)
                 labels = jnp.asarray(examples.given)[indices]
                 return jnp.sum(losses.cross_entropy(logits, labels))
 
             center = unit(examples, indices)
-            return robust.step(adversary, jax.grad(loss)(points), points, center)
+            return adversary.move(jax.grad(loss)(points), points, center)
 
         def sums(params, batch_stats, examples: Examples, indices, members, points):
-            images = _pixels(examples).normalized(points)
-            logits = _predict(module, params, batch_stats, images)
+            images = examples.pixels.normalized(points)
+            logits = evaluation_logits(module, params, batch_stats, images)
             wrong = metrics.errors(logits, jnp.asarray(examples.given)[indices])
             total = jax.vmap(metrics.Metrics.of_batch, in_axes=(None, None, 1))(
                 jnp.zeros(wrong.shape, logits.dtype), wrong, members
@@ -151,9 +151,7 @@ class Attack:
 
 
 @functools.lru_cache(maxsize=8)
-def _attack(
-    module: nn.Module, layout: parallel.Layout, adversary: robust.Adversary
-) -> Attack:
+def _attack(module: nn.Module, layout: parallel.Layout, adversary: Adversary) -> Attack:
     """Traced once for many runs."""
     return Attack(module, layout, adversary)
 
@@ -163,9 +161,8 @@ def _mapped_sums(module: nn.Module, loss: Loss, layout: parallel.Layout) -> Call
     """Sums of losses and errors over one batch's parts; traced once for many runs."""
 
     def sums(params, batch_stats, examples: Examples, indices, members):
-        images = examples.images[indices]
-        images = data.normalize(images, examples.mean, examples.std)
-        logits = _predict(module, params, batch_stats, images)
+        images = examples.batch(indices)["images"]
+        logits = evaluation_logits(module, params, batch_stats, images)
         given, true = (
             jax.vmap(metrics.Metrics.of_batch, in_axes=(None, None, 1))(
                 loss(logits, labels), metrics.errors(logits, labels), members
@@ -207,19 +204,11 @@ class FreshStatistics:
 
         def accumulate(total, params, examples: Examples, indices):
             # From statistics of zero, one update leaves (1 - MOMENTUM) of the batch's.
-            _, updated = module.apply(
-                {
-                    "params": params,
-                    "batch_stats": jax.tree.map(jnp.zeros_like, total),
-                },
-                data.normalize(examples.images[indices], examples.mean, examples.std),
-                train=True,
-                mutable=["batch_stats"],
-            )
+            zeros = jax.tree.map(jnp.zeros_like, total)
+            images = examples.batch(indices)["images"]
+            _, updated = training_logits(module, params, zeros, images)
             share = 1 / (steps * (1 - MOMENTUM))
-            return jax.tree.map(
-                lambda t, new: t + share * new, total, updated["batch_stats"]
-            )
+            return jax.tree.map(lambda t, new: t + share * new, total, updated)
 
         self._accumulate = layout.map(accumulate)
 
@@ -231,16 +220,6 @@ class FreshStatistics:
                 batch = self._layout.split(batch)
                 total = self._accumulate(total, params, examples, batch)
         return total
-
-
-def _predict(module: nn.Module, params: Tree, batch_stats: Tree, images) -> jax.Array:
-    return module.apply(
-        {"params": params, "batch_stats": batch_stats}, images, train=False
-    )
-
-
-def _pixels(examples: Examples) -> robust.Pixels:
-    return robust.Pixels(examples.mean, examples.std, examples.scale)
 
 
 def _padded(

@@ -22,8 +22,9 @@ import numpy as np
 from sam_jax.training import checkpoint, loop, summary, writer
 from sam_jax.training import config as configs
 from sam_jax.training.errors import NonFiniteLoss
+from sam_jax.training.examples import Examples
 from sam_jax.training.state import State
-from sam_jax.training.step import Coefficients, Examples
+from sam_jax.training.step import Coefficients
 
 # What may differ within a fleet.
 FREE_KEYS = frozenset({"seed", "l2", "sam.rho", "schedule.peak", "data.noise.fraction"})
@@ -48,7 +49,7 @@ def fits(runs: Sequence[loop.Run]) -> bool:
     return (
         len(runs) > 1
         and first.parts.layout.count == 1
-        and first.config.sam.kind != "max_sum"
+        and not configs.ascends_on_own_batch(first.config.sam.kind)
         and all(run.parts.epoch_steps == first.parts.epoch_steps for run in runs)
         and all(run.parts.plain_step is first.parts.plain_step for run in runs)
         and not any((run.workdir / "checkpoints").exists() for run in runs)

@@ -25,7 +25,7 @@ from sam_jax.training.progress import Progress
 from sam_jax.training.state import State
 from sam_jax.training.step import Metrics
 
-# Keeps max_sum's ascent batches apart from the batches of any other seed in use.
+# Keeps the batches to ascend on apart from the batches of any other seed in use.
 ASCENT_ORDER = 1_000_003
 
 
@@ -183,7 +183,8 @@ def save_if_due(
 def batches(run: Run, epoch: int) -> Iterator[tuple[np.ndarray, ...]]:
     """An epoch's batches of indices, a function of seed and epoch alone.
 
-    For max_sum each comes with an ascent batch, from an order of its own.
+    For a variant that ascends on a batch of its own each comes with one, from an order
+    of its own.
     """
     config, parts = run.config, run.parts
 
@@ -192,7 +193,7 @@ def batches(run: Run, epoch: int) -> Iterator[tuple[np.ndarray, ...]]:
         return parts.train[chosen].astype(np.int32)
 
     streams = [order(config.seed)]
-    if config.sam.kind == "max_sum":
+    if configs.ascends_on_own_batch(config.sam.kind):
         streams.append(order(config.seed + ASCENT_ORDER))
     for batch in zip(*streams, strict=True):
         yield tuple(parts.layout.split(indices) for indices in batch)

@@ -5,28 +5,31 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from sam_jax import data, losses, models
+from sam_jax.core.gradient import Gradient
 from sam_jax.training import parallel, robust
 from sam_jax.training import step as steps
-from sam_jax.training.config import Config, ConfigError, group_size
+from sam_jax.training.config import (
+    Config,
+    ConfigError,
+    check_groups,
+    group_size,
+    variant_options,
+)
+from sam_jax.training.examples import Augment, Examples
+from sam_jax.transforms import VARIANTS, Point, norm_layers
 
 
 def check_batches(config: Config, devices: int) -> None:
     """Checks how batches and groups fit to the devices, and BatchNorm to the groups."""
-    local = parallel.per_device(config.batch_size, devices, "batch_size")
+    parallel.per_device(config.batch_size, devices, "batch_size")
     parallel.per_device(config.eval.batch_size, devices, "eval.batch_size")
     m = group_size(config)
-    if local % m and m % local:
-        raise ConfigError(
-            f"Received sam.m={m} for {local} examples on each of {devices} devices; m "
-            "must divide that, or be a multiple of it."
-        )
-    group = config.batch_size if config.sam.kind == "erm" else m
-    if group == 1 and "norm" in model_options(config) and config.model.norm == "batch":
+    check_groups(m, config.batch_size, devices)
+    if m == 1 and "norm" in model_options(config) and config.model.norm == "batch":
         raise ConfigError(
             "Received model.norm='batch' with groups of one example, for which "
             "BatchNorm's batch statistics are not defined; set model.norm='group', or "
@@ -36,7 +39,7 @@ def check_batches(config: Config, devices: int) -> None:
 
 def load_examples(
     config: Config,
-) -> tuple[steps.Examples, dict[str, np.ndarray], int]:
+) -> tuple[Examples, dict[str, np.ndarray], int]:
     """The data set with noisy labels, on the host.
 
     Noise comes before the split: validation labels are as noisy as those trained on.
@@ -68,7 +71,7 @@ def load_examples(
         "test": count + np.arange(len(source.test_labels)),
     }
     dtype = param_dtype(config)
-    examples = steps.Examples(
+    examples = Examples(
         images=np.concatenate([source.train_images, source.test_images]),
         given=np.concatenate([given, source.test_labels]).astype(np.int32),
         true=np.concatenate([source.train_labels, source.test_labels]).astype(np.int32),
@@ -113,6 +116,19 @@ def create_loss(config: Config) -> steps.Loss:
     return losses.create(name, **options.get(name, {}))
 
 
+def create_gradient(config: Config) -> Callable[[Point], Gradient]:
+    """What a step follows: that of config.sam.kind, with its options."""
+    if config.sam.kind == "erm":
+        return steps.plain_gradient
+    variant = VARIANTS[config.sam.kind]
+    return functools.partial(variant.gradient, **variant_options(config))
+
+
+def create_mask(config: Config) -> steps.Mask | None:
+    """The leaves that a step perturbs; None for all."""
+    return norm_layers if config.sam.only_norm else None
+
+
 def create_paired(config: Config) -> steps.PairedLoss | None:
     """The loss of pairs that attack.kind and pairing.weight ask for, or None."""
     beta = config.attack.beta
@@ -123,7 +139,7 @@ def create_paired(config: Config) -> steps.PairedLoss | None:
     return lambda loss, given: robust.pairing_loss(loss, given.pairing)
 
 
-def make_augment(config: Config) -> Callable[[jax.Array, jax.Array], jax.Array]:
+def make_augment(config: Config) -> Augment:
     """(keys [b], images [b, ...]) -> images, by config.data.augment."""
     settings = config.data.augment
     return functools.partial(

@@ -12,12 +12,15 @@ import numpy as np
 import optax
 
 from sam_jax import schedules
+from sam_jax.core.gradient import Gradient
 from sam_jax.training import checkpoint, parallel, problem, robust
 from sam_jax.training import config as configs
 from sam_jax.training import state as states
 from sam_jax.training import step as steps
 from sam_jax.training.config import Config, ConfigError, group_size
 from sam_jax.training.evaluate import Evaluator, FreshStatistics
+from sam_jax.training.examples import Examples
+from sam_jax.transforms import Point
 
 Step = Callable[..., tuple[states.State, steps.Metrics]]
 
@@ -36,7 +39,7 @@ class Parts:
     """
 
     layout: parallel.Layout
-    examples: steps.Examples
+    examples: Examples
     train: np.ndarray
     epoch_steps: int
     coefficients: steps.Coefficients
@@ -125,8 +128,9 @@ def compile_programs(
     make_step = functools.partial(map_step, config, layout, loss, optimizer)
     ascent_step = None
     if config.sam.kind != "erm":
-        ascent = functools.partial(steps.ascent_gradient, settings=config.sam)
-        ascent_step = make_step(make_module(group_size(config)), ascent)
+        ascent_step = make_step(
+            make_module(group_size(config)), problem.create_gradient(config)
+        )
     plain_step = make_step(module, steps.plain_gradient)
     return Programs(module, loss, optimizer, plain_step, ascent_step)
 
@@ -156,14 +160,15 @@ def map_step(
     loss: steps.Loss,
     optimizer: optax.GradientTransformation,
     module: nn.Module,
-    rule: steps.GradientRule,
+    take_gradient: Callable[[Point], Gradient],
 ) -> Step:
     """The training step over all devices; it takes over the memory of its state."""
     step = functools.partial(
         steps.train_step,
         module=module,
         loss=loss,
-        rule=rule,
+        take_gradient=take_gradient,
+        mask=problem.create_mask(config),
         optimizer=optimizer,
         ema_decay=config.ema.decay,
         augment=problem.make_augment(config),

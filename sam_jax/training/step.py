@@ -10,38 +10,26 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sam_jax import data, metrics, transforms
-from sam_jax.core import ascent, gradient, implicit, trees
+from sam_jax import metrics
+from sam_jax.attacks.adversary import Adversary
+from sam_jax.core import gradient, groups, trees
 from sam_jax.core.gradient import Gradient
-from sam_jax.core.objective import Objective
-from sam_jax.training import robust
-from sam_jax.training.config import Config
+from sam_jax.core.objective import Objective, l2_penalty
+from sam_jax.training.examples import Augment, Batch, Examples, example_keys
+from sam_jax.training.network import training_logits
 from sam_jax.training.parallel import AXIS
+from sam_jax.training.robust import Pair
 from sam_jax.training.state import State
+from sam_jax.transforms import Point
 
 Tree = Any
 Array = jax.Array | np.ndarray
-Loss = Callable[[jax.Array, jax.Array], jax.Array]
+Loss = Callable[[Any, jax.Array], jax.Array]
 Metrics = dict[str, jax.Array]
+Mask = Callable[[Tree], Tree]
 
 # Folded into a step's key for the attack, apart from the keys of steps without one.
 ATTACK, PAIR = 1, 2
-
-
-class Examples(NamedTuple):
-    """The data of a run, whole on every device; a batch is an array of indices.
-
-    images: [N, height, width, channels] as stored. given: labels trained on, i32[N].
-    true: labels before noise, i32[N]. mean, std: [channels], for normalisation.
-    scale: images * scale are in [0, 1], where attacks move them.
-    """
-
-    images: Array
-    given: Array
-    true: Array
-    mean: Array
-    std: Array
-    scale: Array | float = 1.0
 
 
 class Coefficients(NamedTuple):
@@ -57,89 +45,16 @@ class Coefficients(NamedTuple):
     pairing: Array | float = 0.0
 
 
-class Point(NamedTuple):
-    """Where and on what a gradient is taken.
-
-    params, batch: at w. ascent_batch: for max_sum, else None.
-    rho: ascent radius, f[]. key: of this step, for random perturbations.
-    """
-
-    params: Tree
-    batch: Tree
-    ascent_batch: Tree
-    rho: Array
-    key: jax.Array
-
-
-# (loss of logits, coefficients) -> loss of outputs [b, 2, classes]
+# (loss of logits, coefficients) -> loss of a Pair of logits
 PairedLoss = Callable[[Loss, Coefficients], Loss]
-# (objective, point, mapped axis or None) -> gradient
-GradientRule = Callable[[Objective, Point, str | None], Gradient]
 
 
-def plain_gradient(
-    objective: Objective, point: Point, axis_name: str | None
-) -> Gradient:
-    """The gradient of a step without ascent (ERM)."""
+def plain_gradient(point: Point) -> Gradient:
+    """The gradient of a step without ascent (ERM), of an Objective."""
+    assert isinstance(point.oracle, Objective)
     return gradient.loss_gradient(
-        objective, point.params, point.batch, axis_name=axis_name
+        point.oracle, point.params, point.batch, axis_name=point.axis_name
     )
-
-
-def ascent_gradient(
-    objective: Objective,
-    point: Point,
-    axis_name: str | None,
-    *,
-    settings: Config,
-) -> Gradient:
-    """The gradient of a step with ascent, by config.sam."""
-    mask = transforms.norm_layers(point.params) if settings.only_norm else None
-    if settings.kind == "sum_max":
-        return implicit.gradient(
-            objective,
-            point.params,
-            point.batch,
-            rho=point.rho,
-            m=settings.m or 1,
-            normalize=settings.perturbation == "normalized",
-            chunk=settings.chunk or None,
-            mask=mask,
-            axis_name=axis_name,
-        )
-    swaps = {"sam_direction": "direction", "sam_derivative": "derivative"}
-    result = gradient.sharpness_aware_gradient(
-        objective,
-        point.params,
-        point.batch,
-        rho=point.rho,
-        m=settings.m or None,
-        kind=swaps.get(settings.kind, "full"),
-        rule=make_rule(settings, point.key),
-        ascent_steps=settings.ascent_steps,
-        ascent_step_size=settings.ascent_step_size or None,
-        mask=mask,
-        ascent_batch=point.ascent_batch,
-        chunk=settings.chunk or None,
-        axis_name=axis_name,
-    )
-    if settings.kind == "gsam":
-        direction = gradient.surrogate_gap(
-            result.clean, result.gradient, settings.alpha
-        )
-        result = result._replace(gradient=direction)
-    return result
-
-
-def make_rule(settings: Config, key: jax.Array) -> ascent.Rule:
-    """The perturbation rule of config.sam; a random one draws from `key`."""
-    return {
-        "normalized": ascent.normalized,
-        "unnormalized": ascent.unnormalized,
-        "adaptive": ascent.adaptive(settings.eta),
-        "layerwise": ascent.layerwise,
-        "random": ascent.random(key),
-    }[settings.perturbation]
 
 
 def train_step(
@@ -151,12 +66,13 @@ def train_step(
     *,
     module: nn.Module,
     loss: Loss,
-    rule: GradientRule,
+    take_gradient: Callable[[Point], Gradient],
+    mask: Mask | None = None,
     optimizer: optax.GradientTransformation,
     ema_decay: float,
-    augment: Callable[[jax.Array, jax.Array], jax.Array],
+    augment: Augment,
     axis_name: str | None,
-    adversary: robust.Adversary | None = None,
+    adversary: Adversary | None = None,
     paired: PairedLoss | None = None,
 ) -> tuple[State, Metrics]:
     """Augments a batch, attacks it, takes its gradient, and moves the weights.
@@ -165,10 +81,12 @@ def train_step(
 
     Args:
       state, examples, coefficients: the same on every device.
-      indices: this device's part of the batch, i32[b]. ascent_indices: for max_sum.
+      indices: this device's part of the batch, i32[b]. ascent_indices: those of the
+        batch to ascend on, for a variant that has one of its own.
       module: called with (images, train).
       loss: (logits, labels) -> per-example losses.
-      rule: plain_gradient or ascent_gradient.
+      take_gradient: plain_gradient, or that of a variant with its options.
+      mask: params -> bools, the leaves that are perturbed; None for all.
       optimizer: gradient -> direction of descent.
       augment: (keys [b], images [b, ...]) -> images.
       adversary: attacks the batch at w; None for clean training.
@@ -178,125 +96,108 @@ def train_step(
       penalty), error, gradient_norm, ascent_norm.
     """
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-    augment_key, ascent_key, rule_key = jax.random.split(key, 3)
-    load = functools.partial(
-        load_batch, examples=examples, augment=augment, axis_name=axis_name
-    )
+    augment_key, ascent_key, perturbation_key = jax.random.split(key, 3)
+
+    def load(key: jax.Array, indices: Array) -> Batch:
+        keys = example_keys(key, indices.shape[0], axis_name)
+        return examples.batch(indices, functools.partial(augment, keys))
+
     batch = load(augment_key, indices)
     if adversary is not None:
-        other = batch["images"]
-        if paired is not None and not adversary.trades:
-            other = load(jax.random.fold_in(key, PAIR), indices)["images"]
         keys = example_keys(
             jax.random.fold_in(key, ATTACK), indices.shape[0], axis_name
         )
-        batch = attack_batch(adversary, module, state, examples, keys, batch)
+        clean, batch = (
+            batch,
+            attack_batch(adversary, module, state, examples, keys, batch),
+        )
         if paired is not None:
-            batch["other"] = other
+            other = clean
+            if not adversary.trades:
+                other = load(jax.random.fold_in(key, PAIR), indices)
+            batch["images"] = Pair(batch["images"], other["images"])
             loss = paired(loss, coefficients)
     point = Point(
+        make_objective(module, state.batch_stats, loss, coefficients.l2),
         state.params,
         batch,
-        None if ascent_indices is None else load(ascent_key, ascent_indices),
         coefficients.rho,
-        rule_key,
+        ascent_batch=(
+            None if ascent_indices is None else load(ascent_key, ascent_indices)
+        ),
+        mask=None if mask is None else mask(state.params),
+        key=perturbation_key,
+        axis_name=axis_name,
     )
-    objective = make_objective(module, state.batch_stats, loss, coefficients.l2)
-    result = rule(objective, point, axis_name)
+    result = take_gradient(point)
+    new_state = apply_gradient(
+        state, result, coefficients.learning_rate, optimizer, ema_decay
+    )
+    return new_state, _measure(result, batch, axis_name)
+
+
+def apply_gradient(
+    state: State,
+    result: Gradient,
+    learning_rate: Array,
+    optimizer: optax.GradientTransformation,
+    ema_decay: float,
+) -> State:
+    """The state after a step along a gradient; it keeps the clean pass's statistics."""
     direction, opt_state = optimizer.update(
         result.gradient, state.opt_state, state.params
     )
-    params = trees.add_scaled(state.params, -coefficients.learning_rate, direction)
+    params = trees.add_scaled(state.params, -learning_rate, direction)
     ema = state.ema_params
     if ema is not None:
         ema = optax.incremental_update(params, ema, 1 - ema_decay)
-    new_state = State(params, result.aux, opt_state, ema, state.key, state.step + 1)
-    return new_state, _measure(result, point.batch, axis_name)
+    return State(params, result.aux, opt_state, ema, state.key, state.step + 1)
 
 
 def make_objective(
     module: nn.Module, batch_stats: Tree, loss: Loss, l2: Array
 ) -> Objective:
-    """Mean loss plus l2/2 |w|^2 over all parameters, biases and norm layers too.
+    """Mean loss plus l2/2 |w|^2 over all parameters; aux are the new statistics.
 
-    Its aux are the updated running statistics.
+    For a Pair of images the outputs are the Pair of their logits.
     """
+    run = functools.partial(training_logits, module)
 
-    def predict(params, batch):
-        variables = {"params": params, "batch_stats": batch_stats}
-        run = functools.partial(
-            module.apply, variables, train=True, mutable=["batch_stats"]
-        )
-        logits, updated = run(batch["images"])
-        if "other" in batch:
-            # A pass of its own, with statistics of its own that nothing keeps.
-            logits = jnp.stack([logits, run(batch["other"])[0]], axis=1)
-        return logits, updated.get("batch_stats", {})
-
-    def penalty(params):
-        square = trees.dot(params, params)
-        return 0.5 * jnp.asarray(l2, square.dtype) * square
+    def predict(params: Tree, batch: Batch) -> tuple[Any, Tree]:
+        images = batch["images"]
+        if not isinstance(images, Pair):
+            return run(params, batch_stats, images)
+        attacked, updated = run(params, batch_stats, images.attacked)
+        # A pass of its own, with statistics of its own that nothing keeps.
+        other, _ = run(params, batch_stats, images.other)
+        return Pair(attacked, other), updated
 
     return Objective(
         predict,
         lambda logits, batch: loss(logits, batch["labels"]),
-        penalty,
+        l2_penalty(l2),
         has_aux=True,
     )
 
 
 def attack_batch(
-    adversary: robust.Adversary,
+    adversary: Adversary,
     module: nn.Module,
     state: State,
     examples: Examples,
     keys: jax.Array,
-    batch: dict[str, Array],
-) -> dict[str, Array]:
+    batch: Batch,
+) -> Batch:
     """The batch with attacked images, the network in train mode (see `robust`)."""
-    pixels = robust.Pixels(examples.mean, examples.std, examples.scale)
+    pixels = examples.pixels
 
-    def predict(images):
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
-        return module.apply(
-            variables, pixels.normalized(images), train=True, mutable=["batch_stats"]
-        )[0]
+    def predict(images: jax.Array) -> jax.Array:
+        images = pixels.normalized(images)
+        return training_logits(module, state.params, state.batch_stats, images)[0]
 
     images = pixels.unit(jnp.asarray(batch["images"]))
-    points = robust.attack(
-        adversary, predict, keys, images, jnp.asarray(batch["labels"])
-    )
+    points = adversary.attack(predict, keys, images, jnp.asarray(batch["labels"]))
     return {**batch, "images": pixels.normalized(points)}
-
-
-def load_batch(
-    key: jax.Array,
-    indices: Array,
-    *,
-    examples: Examples,
-    augment: Callable[[jax.Array, jax.Array], jax.Array],
-    axis_name: str | None,
-) -> dict[str, Array]:
-    """Gathers, augments and normalises this device's part of a batch.
-
-    Every example has a key of its own, by its place in the global batch: the images
-    do not depend on the number of devices.
-    """
-    keys = example_keys(key, indices.shape[0], axis_name)
-    images = augment(keys, jnp.asarray(examples.images)[indices])
-    return {
-        "images": data.normalize(images, examples.mean, examples.std),
-        "labels": examples.given[indices],
-    }
-
-
-def example_keys(key: jax.Array, count: int, axis_name: str | None) -> jax.Array:
-    """Keys [count] of this device's examples, from those of the global batch."""
-    if axis_name is None:
-        return jax.random.split(key, count)
-    keys = jax.random.split(key, count * jax.lax.axis_size(axis_name))
-    start = count * jax.lax.axis_index(axis_name)
-    return jax.lax.dynamic_slice_in_dim(keys, start, count)
 
 
 def normalization_axes(m: int, batch_size: int, devices: int) -> dict[str, Any]:
@@ -310,16 +211,16 @@ def normalization_axes(m: int, batch_size: int, devices: int) -> dict[str, Any]:
     local = batch_size // devices
     if devices == 1 or m <= local:
         return {}
-    width = m // local
-    if width == devices:
+    if m == batch_size:
         return {"axis_name": AXIS}
-    spans = tuple(tuple(range(i, i + width)) for i in range(0, devices, width))
-    return {"axis_name": AXIS, "axis_index_groups": spans}
+    shared = groups.spans(m // local, devices)
+    return {"axis_name": AXIS, "axis_index_groups": shared}
 
 
-def _measure(result: Gradient, batch: Tree, axis_name: str | None) -> Metrics:
-    # Of a pair the first is the attacked image.
-    logits = result.outputs[:, 0] if "other" in batch else result.outputs
+def _measure(result: Gradient, batch: Batch, axis_name: str | None) -> Metrics:
+    logits = result.outputs
+    if isinstance(logits, Pair):
+        logits = logits.attacked
     wrong = metrics.errors(logits, batch["labels"])
     assert result.losses is not None  # they come with an Objective
     measured = {"loss": jnp.mean(result.losses), "error": jnp.mean(wrong)}

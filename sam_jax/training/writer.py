@@ -28,7 +28,7 @@ def claim(workdir: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
     if path.exists():
         differing = [
             line
-            for line in configs.differences(_read_json(path), config)
+            for line in configs.differences(configs.read(path), config)
             if line.split(":")[0] not in FREE_KEYS
         ]
         if differing:
@@ -110,12 +110,3 @@ def read_records(path: str | os.PathLike[str]) -> list[Record]:
         except json.JSONDecodeError:
             break
     return records
-
-
-def _read_json(path: pathlib.Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise configs.ConfigError(
-            f"{path} is no JSON ({error}); choose another --workdir, or delete it."
-        ) from None

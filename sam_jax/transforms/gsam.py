@@ -2,13 +2,33 @@
 
 import optax
 
-from sam_jax.core import ascent, groups, trees
-from sam_jax.core.gradient import surrogate_gap
-from sam_jax.transforms.common import Context, Rho, check_number, sharpness_aware
+from sam_jax.core import ascent, trees
+from sam_jax.core.gradient import Gradient, surrogate_gap
+from sam_jax.core.groups import Count
+from sam_jax.transforms.factory import Rho, transformation
+from sam_jax.transforms.point import Point
+
+
+def gsam_gradient(
+    point: Point,
+    *,
+    alpha: trees.Scalar = 0.4,
+    m: Count | None = None,
+    chunk: Count | None = None,
+) -> Gradient:
+    """SAM's gradient less the part that widens the gap; the options are `gsam`'s."""
+    result = point.evaluate(reuse=True, rule=ascent.normalized, m=m, chunk=chunk)
+    direction = surrogate_gap(result.clean, result.gradient, alpha)
+    return result._replace(gradient=direction)
 
 
 def gsam(
-    rho: Rho, alpha: trees.Scalar = 0.4, *, axis_name: str | None = None
+    rho: Rho,
+    alpha: trees.Scalar = 0.4,
+    *,
+    m: Count | None = None,
+    chunk: Count | None = None,
+    axis_name: str | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """SAM's gradient g_p less alpha times the part of g orthogonal to g_p (GSAM).
 
@@ -19,17 +39,8 @@ def gsam(
     Args:
       rho, axis_name: as in `sam`.
       alpha: weight of the gap, >= 0; 0 is SAM. .4 is the paper's for ResNets.
+      m, chunk: as in `sam`; the decomposition is of the means over groups.
     """
-    check_number("gsam", "alpha", alpha)
-
-    def compute(context: Context):
-        clean = context.gradient
-        if axis_name is not None:
-            clean = groups.device_mean(clean, axis_name)
-        result = context.evaluate(
-            rule=ascent.normalized, clean=clean, axis_name=axis_name
-        )
-        gradient = surrogate_gap(clean, result.gradient, alpha)
-        return result._replace(gradient=gradient)
-
-    return sharpness_aware("gsam", rho, compute)
+    return transformation(
+        "gsam", gsam_gradient, rho, axis_name, alpha=alpha, m=m, chunk=chunk
+    )

@@ -1,18 +1,32 @@
-"""SAM on the whole batch, and its ascent on another batch."""
+"""SAM: descent by the gradient at the ascent point, on the same batch."""
 
 import optax
 
-from sam_jax.core import trees
+from sam_jax.core import ascent, trees
+from sam_jax.core.gradient import Gradient
 from sam_jax.core.groups import Count
-from sam_jax.transforms.common import (
-    ONE,
-    Context,
-    Rho,
-    check_count,
-    check_rho,
-    rule,
-    sharpness_aware,
-)
+from sam_jax.transforms.factory import ONE, Rho, transformation
+from sam_jax.transforms.point import Point
+
+
+def sam_gradient(
+    point: Point,
+    *,
+    normalize: bool = True,
+    ascent_steps: Count = ONE,
+    ascent_step_size: trees.Scalar | None = None,
+    m: Count | None = None,
+    chunk: Count | None = None,
+) -> Gradient:
+    """The gradient at w + rho g / |g|; the options are those of `sam`."""
+    return point.evaluate(
+        reuse=True,
+        rule=ascent.plain(normalize),
+        ascent_steps=ascent_steps,
+        ascent_step_size=ascent_step_size,
+        m=m,
+        chunk=chunk,
+    )
 
 
 def sam(
@@ -21,6 +35,8 @@ def sam(
     normalize: bool = True,
     ascent_steps: Count = ONE,
     ascent_step_size: trees.Scalar | None = None,
+    m: Count | None = None,
+    chunk: Count | None = None,
     axis_name: str | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces the gradient at w by the gradient at w + rho g / |g|, on the same batch.
@@ -36,6 +52,10 @@ def sam(
       ascent_steps: number of ascent steps, each one gradient.
       ascent_step_size: length of an ascent step, default rho; with several steps or a
         size of its own the perturbation is projected on the l2 ball of radius rho.
+      m: examples of the global batch that share a perturbation (m-SAM), consecutive in
+        the batch; None for the whole batch. Every group holds a copy of the weights;
+        `sum_max` does without.
+      chunk: groups worked on at once. Less memory, more time; None for all at once.
       axis_name: mapped device axis over which a global batch is spread; grad_fn then
         returns its own device's mean. Without it, devices perturb on their own.
 
@@ -44,47 +64,14 @@ def sam(
 
     Raises: ValueError for a negative rho, or when `update` lacks one of its arguments.
     """
-    check_count("sam", "ascent_steps", ascent_steps)
-    if ascent_step_size is not None:
-        check_rho("sam", ascent_step_size)
-
-    def compute(context: Context):
-        return context.evaluate(
-            rule=rule(normalize),
-            ascent_steps=ascent_steps,
-            ascent_step_size=ascent_step_size,
-            clean=context.gradient,
-            axis_name=axis_name,
-        )
-
-    return sharpness_aware("sam", rho, compute)
-
-
-def max_sum(
-    rho: Rho, *, normalize: bool = True, axis_name: str | None = None
-) -> optax.GradientTransformationExtraArgs:
-    """SAM whose ascent uses another batch than its descent (MaxSum, Eq. 1, 3, 19).
-
-    w + rho grad L_A(w) / |grad L_A(w)| with A the `ascent_batch`: the full training set
-    for Eq. 1, an independent batch J_t for the stochastic Eq. 19.
-
-    Args:
-      rho, normalize, axis_name: as in `sam`.
-
-    Returns: transformation; `update` needs `ascent_batch` beside what `sam` needs. The
-      incoming gradient is read only for rho = 0.
-    """
-
-    def compute(context: Context):
-        if context.ascent_batch is None:
-            raise ValueError(
-                "max_sum received no ascent_batch; pass update(..., ascent_batch=): "
-                "the batch to ascend on (all training data for Eq. 1), or use sam."
-            )
-        return context.evaluate(
-            rule=rule(normalize),
-            ascent_batch=context.ascent_batch,
-            axis_name=axis_name,
-        )
-
-    return sharpness_aware("max_sum", rho, compute)
+    return transformation(
+        "sam",
+        sam_gradient,
+        rho,
+        axis_name,
+        normalize=normalize,
+        ascent_steps=ascent_steps,
+        ascent_step_size=ascent_step_size,
+        m=m,
+        chunk=chunk,
+    )

@@ -2,19 +2,46 @@
 
 import optax
 
-from sam_jax.core import trees
+from sam_jax.core import ascent, trees
+from sam_jax.core.gradient import Gradient
 from sam_jax.core.groups import Count
-from sam_jax.core.implicit import gradient
+from sam_jax.core.implicit import gradient as implicit_gradient
 from sam_jax.core.objective import Objective
-from sam_jax.transforms.common import (
-    ONE,
-    Context,
-    Rho,
-    check_count,
-    check_rho,
-    rule,
-    sharpness_aware,
-)
+from sam_jax.transforms.factory import ONE, Rho, check_count, transformation
+from sam_jax.transforms.point import Point
+
+
+def sum_max_gradient(
+    point: Point,
+    *,
+    m: Count = ONE,
+    normalize: bool = True,
+    ascent_steps: Count = ONE,
+    ascent_step_size: trees.Scalar | None = None,
+    implicit: bool = True,
+    chunk: Count | None = None,
+) -> Gradient:
+    """Mean over groups of their gradients at their own ascent points."""
+    single = ascent_steps == 1 and ascent_step_size is None
+    if implicit and single and isinstance(point.oracle, Objective):
+        return implicit_gradient(
+            point.oracle,
+            point.params,
+            point.batch,
+            rho=point.rho,
+            m=m,
+            normalize=normalize,
+            chunk=chunk,
+            mask=point.mask,
+            axis_name=point.axis_name,
+        )
+    return point.evaluate(
+        m=m,
+        rule=ascent.plain(normalize),
+        ascent_steps=ascent_steps,
+        ascent_step_size=ascent_step_size,
+        chunk=chunk,
+    )
 
 
 def sum_max(
@@ -45,32 +72,15 @@ def sum_max(
       read only for rho = 0, where it is handed on.
     """
     check_count("sum_max", "m", m)
-    check_count("sum_max", "ascent_steps", ascent_steps)
-    check_count("sum_max", "chunk", chunk, optional=True)
-    if ascent_step_size is not None:
-        check_rho("sum_max", ascent_step_size)
-
-    def compute(context: Context):
-        single = ascent_steps == 1 and ascent_step_size is None
-        if implicit and single and isinstance(context.oracle, Objective):
-            return gradient(
-                context.oracle,
-                context.params,
-                context.batch,
-                rho=context.rho,
-                m=m,
-                normalize=normalize,
-                chunk=chunk,
-                mask=context.mask,
-                axis_name=axis_name,
-            )
-        return context.evaluate(
-            m=m,
-            rule=rule(normalize),
-            ascent_steps=ascent_steps,
-            ascent_step_size=ascent_step_size,
-            chunk=chunk,
-            axis_name=axis_name,
-        )
-
-    return sharpness_aware("sum_max", rho, compute)
+    return transformation(
+        "sum_max",
+        sum_max_gradient,
+        rho,
+        axis_name,
+        m=m,
+        normalize=normalize,
+        ascent_steps=ascent_steps,
+        ascent_step_size=ascent_step_size,
+        implicit=implicit,
+        chunk=chunk,
+    )

@@ -9,8 +9,33 @@ from typing import Any
 
 import optax
 
+from sam_jax.core import ascent
+from sam_jax.core.gradient import Gradient
 from sam_jax.core.groups import Count
-from sam_jax.transforms.common import Rho, check_count, rule, sharpness_aware
+from sam_jax.transforms.factory import Rho, transformation
+from sam_jax.transforms.point import Point
+
+
+def sam_direction_gradient(
+    point: Point,
+    *,
+    m: Count | None = None,
+    normalize: bool = True,
+    chunk: Count | None = None,
+) -> Gradient:
+    """The direction from the ascent point, the loss derivative from w."""
+    return _swapped(point, "direction", normalize, m=m, chunk=chunk)
+
+
+def sam_derivative_gradient(
+    point: Point,
+    *,
+    m: Count | None = None,
+    normalize: bool = True,
+    chunk: Count | None = None,
+) -> Gradient:
+    """The loss derivative from the ascent point, the direction from w."""
+    return _swapped(point, "derivative", normalize, m=m, chunk=chunk)
 
 
 def sam_direction(
@@ -29,8 +54,10 @@ def sam_direction(
 
     Returns: transformation; `update` needs `params`, `batch` and `objective`.
     """
-    options = {"m": m, "chunk": chunk, "axis_name": axis_name}
-    return _swap("sam_direction", rho, normalize, kind="direction", **options)
+    options = {"m": m, "normalize": normalize, "chunk": chunk}
+    return transformation(
+        "sam_direction", sam_direction_gradient, rho, axis_name, **options
+    )
 
 
 def sam_derivative(
@@ -46,15 +73,11 @@ def sam_derivative(
     Table 1. Arguments and returns as for `sam_direction`. The penalty's gradient is
     taken where the Jacobian is.
     """
-    options = {"m": m, "chunk": chunk, "axis_name": axis_name}
-    return _swap("sam_derivative", rho, normalize, kind="derivative", **options)
-
-
-def _swap(
-    name: str, rho: Rho, normalize: bool, **options: Any
-) -> optax.GradientTransformationExtraArgs:
-    check_count(name, "m", options["m"], optional=True)
-    check_count(name, "chunk", options["chunk"], optional=True)
-    return sharpness_aware(
-        name, rho, lambda context: context.evaluate(rule=rule(normalize), **options)
+    options = {"m": m, "normalize": normalize, "chunk": chunk}
+    return transformation(
+        "sam_derivative", sam_derivative_gradient, rho, axis_name, **options
     )
+
+
+def _swapped(point: Point, swap: str, normalize: bool, **options: Any) -> Gradient:
+    return point.evaluate(swap=swap, rule=ascent.plain(normalize), **options)

@@ -17,7 +17,8 @@ import numpy as np
 
 from sam_jax import losses
 from sam_jax.training import config as configs
-from sam_jax.training import loop, parallel, state, step
+from sam_jax.training import loop, parallel, problem, state, step
+from sam_jax.training.examples import Examples
 from tests.training.problems import tiny
 
 BATCH, STEPS = 8, 3
@@ -48,7 +49,7 @@ def steps(m, devices):
     random = np.random.default_rng(0)
     images = random.normal(size=(BATCH, 1, 1, 5))
     labels = random.integers(0, 3, BATCH).astype(np.int32)
-    examples = step.Examples(images, labels, labels, np.zeros(5), np.ones(5))
+    examples = Examples(images, labels, labels, np.zeros(5), np.ones(5))
     config = configs.check(tiny(sam__kind="sam", sam__m=m, batch_size=BATCH))
     layout = parallel.layout(devices)
     optimizer = state.make_optimizer(config.optimizer)
@@ -68,7 +69,7 @@ def steps(m, devices):
             step.train_step,
             module=net(**step.normalization_axes(m, BATCH, layout.count)),
             loss=losses.cross_entropy,
-            rule=functools.partial(step.ascent_gradient, settings=config.sam),
+            take_gradient=problem.create_gradient(config),
             optimizer=optimizer,
             ema_decay=0.0,
             augment=lambda keys, images: images,

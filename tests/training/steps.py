@@ -9,7 +9,8 @@ import numpy as np
 
 from sam_jax import losses
 from sam_jax.training import config as configs
-from sam_jax.training import state, step
+from sam_jax.training import problem, state, step
+from sam_jax.training.examples import Examples
 from tests.training.problems import tiny
 
 N, D, CLASSES, BATCH = 24, 6, 3, 12
@@ -17,7 +18,7 @@ random = np.random.default_rng(0)
 IMAGES = random.normal(size=(N, 1, 1, D))
 LABELS = random.integers(0, CLASSES, N).astype(np.int32)
 MEAN, STD = np.full(D, 0.1), np.full(D, 2.0)
-EXAMPLES = step.Examples(IMAGES, LABELS, LABELS, MEAN, STD)
+EXAMPLES = Examples(IMAGES, LABELS, LABELS, MEAN, STD)
 BATCHES = np.arange(2 * BATCH, dtype=np.int32).reshape(2, BATCH)[:, ::-1].copy()
 L2, RATE = 0.3, 0.2
 
@@ -69,18 +70,31 @@ def start(module, optimizer, ema=False):
     )
 
 
+def other_half(indices):
+    """A batch to ascend on: the examples that are not in this one."""
+    return (indices + BATCH) % N
+
+
 def take_steps(
-    module, config, *, batches=BATCHES, rho=0.4, l2=L2, rule=None, ema=False
+    module,
+    config,
+    *,
+    batches=BATCHES,
+    rho=0.4,
+    l2=L2,
+    take_gradient=None,
+    ema=False,
+    on_own_batch=False,
 ):
     """The states after each step, by the training step."""
     optimizer = state.make_optimizer(config.optimizer)
-    ascent = functools.partial(step.ascent_gradient, settings=config.sam)
     take = jax.jit(
         functools.partial(
             step.train_step,
             module=module,
             loss=losses.cross_entropy,
-            rule=rule or ascent,
+            take_gradient=take_gradient or problem.create_gradient(config),
+            mask=problem.create_mask(config),
             optimizer=optimizer,
             ema_decay=config.ema.decay,
             augment=lambda keys, images: images,
@@ -91,7 +105,8 @@ def take_steps(
     states, measured = [now], []
     for indices in batches:
         coefficients = step.Coefficients(np.array(RATE), np.array(rho), np.array(l2))
-        now, new = take(now, EXAMPLES, coefficients, indices)
+        own = (other_half(indices),) if on_own_batch else ()
+        now, new = take(now, EXAMPLES, coefficients, indices, *own)
         states.append(now)
         measured.append(new)
     return states, measured

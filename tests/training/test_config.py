@@ -41,7 +41,7 @@ def test_the_common_config_holds_exactly_the_declared_keys():
         ("data.noise.fraction", 1.1, r"must be a number in \[0, 1\]"),
         ("data.validation_fraction", 1.0, r"must be a number in \[0, 1\)"),
         ("schedule.peak", 0.0, r"must be a number in \(0, inf\)"),
-        ("sam.kind", "smart", "one of erm, sam, sum_max, sam_direction"),
+        ("sam.kind", "smart", "one of erm, sam, max_sum, sum_max, sam_direction"),
         ("data.augment.mirror", 1, "must be True or False"),
         ("model.name", 3, "must be a string"),
         ("data.classes", ("a", 1), "must be a tuple of strings"),
@@ -72,7 +72,10 @@ def test_a_missing_key_is_named():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sam__m": 5}, r"sam\.m=5 for batch_size=32; m must divide the batch"),
+        (
+            {"sam__kind": "sam", "sam__m": 5},
+            r"sam\.m, batch_size: Received m=5 for a batch of 32",
+        ),
         ({"sam__kind": "max_sum", "sam__m": 8}, r"sam\.kind='max_sum'"),
         ({"sam__start_epoch": 1, "sam__stop_epoch": 1}, "stop later than you start"),
         ({"schedule__warmup_epochs": 2.0}, "warm-up must be shorter"),
@@ -155,6 +158,8 @@ def test_every_key_is_read(tmp_path, monkeypatch):
     loop.run(tiny(**changes), tmp_path / "sgd", silent=True)
     other = {"optimizer__name": "adam", "model__name": "preact_resnet18"}
     loop.prepare(tiny(**other), tmp_path / "adam")
+    for kind in ("sam", "asam"):
+        loop.prepare(tiny(sam__kind=kind), tmp_path / kind)
     attack = {"attack__kind": "adversarial", "attack__eps": 0.1}
     loop.prepare(tiny(**attack, attack__eval_steps=1), tmp_path / "attack")
     assert set(configs.KEYS) - read == set()

@@ -41,8 +41,7 @@ RUN = {
     "model__dtype": "float32",
     "data__noise__fraction": 0.4,
     "data__augment__crop_padding": 1,
-    "sam__kind": "sam",
-    "sam__perturbation": "random",
+    "sam__kind": "random_perturbation",
     "ema__decay": 0.9,
 }
 

@@ -8,8 +8,19 @@ import numpy as np
 import pytest
 
 from sam_jax import losses, models
+from sam_jax.attacks.adversary import Adversary
 from sam_jax.training import config as configs
-from sam_jax.training import evaluate, parallel, robust, setup, state, step, summary
+from sam_jax.training import (
+    evaluate,
+    parallel,
+    problem,
+    robust,
+    setup,
+    state,
+    step,
+    summary,
+)
+from sam_jax.training.examples import Examples, Pixels
 from tests.training.problems import tiny
 
 N, D, CLASSES = 12, 4, 3
@@ -18,9 +29,9 @@ random = np.random.default_rng(0)
 SCALE, MEAN, STD = 1 / 16, np.full(D, 7.0), np.full(D, 3.0)
 IMAGES = random.integers(0, 17, size=(N, 1, 1, D)).astype(np.uint8)
 LABELS = random.integers(0, CLASSES, N).astype(np.int32)
-EXAMPLES = step.Examples(IMAGES, LABELS, LABELS, MEAN, STD, SCALE)
+EXAMPLES = Examples(IMAGES, LABELS, LABELS, MEAN, STD, SCALE)
 UNIT = IMAGES.reshape(N, D) * SCALE
-ONE = robust.Adversary("linf", EPS, 1, EPS, "zero")
+ONE = Adversary("linf", EPS, 1, EPS, "zero")
 
 
 def weights():
@@ -35,7 +46,7 @@ def weights():
     return module, {"head": head}
 
 
-def take_step(adversary, paired=None, rule=None, rho=RHO, **given):
+def take_step(adversary, paired=None, take_gradient=None, rho=RHO, **given):
     module, params = weights()
     config = configs.check(tiny(sam__kind="sam"))
     optimizer = state.make_optimizer(config.optimizer)
@@ -51,7 +62,7 @@ def take_step(adversary, paired=None, rule=None, rho=RHO, **given):
         step.train_step,
         module=module,
         loss=losses.cross_entropy,
-        rule=rule or functools.partial(step.ascent_gradient, settings=config.sam),
+        take_gradient=take_gradient or problem.create_gradient(config),
         optimizer=optimizer,
         ema_decay=0.0,
         augment=lambda keys, images: images,
@@ -125,42 +136,43 @@ def test_the_pairing_term_pulls_attacked_and_other_logits_together():
 
 
 def test_a_pairing_term_of_weight_zero_is_adversarial_training():
-    _, expected, _ = take_step(ONE, rule=step.plain_gradient)
+    _, expected, _ = take_step(ONE, take_gradient=step.plain_gradient)
     _, received, _ = pairs(0.0)
     np.testing.assert_allclose(received[0], expected[0], rtol=1e-12)
 
 
 def test_trades_is_the_clean_loss_and_a_divergence():
-    outputs = jnp.asarray(np.random.default_rng(0).normal(size=(5, 2, CLASSES)))
+    attacked, clean = np.random.default_rng(0).normal(size=(2, 5, CLASSES))
+    logits = robust.Pair(jnp.asarray(attacked), jnp.asarray(clean))
     y = jnp.array([0, 1, 2, 0, 1])
-    p, q = softmax(np.asarray(outputs[:, 1])), softmax(np.asarray(outputs[:, 0]))
+    p, q = softmax(clean), softmax(attacked)
     expected = -np.log(p[np.arange(5), y]) + 6 * (p * np.log(p / q)).sum(1)
-    received = robust.trades_loss(losses.cross_entropy, 6.0)(outputs, y)
+    received = robust.trades_loss(losses.cross_entropy, 6.0)(logits, y)
     np.testing.assert_allclose(received, expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_trades_attack_raises_the_divergence(norm):
     module, params = weights()
-    pixels = robust.Pixels(MEAN, STD, SCALE)
+    pixels = Pixels(MEAN, STD, SCALE)
 
     def predict(unit):
         return module.apply({"params": params}, pixels.normalized(unit), train=False)
 
-    adversary = robust.Adversary(norm, EPS, 5, EPS / 2, "random", trades=True)
+    adversary = Adversary(norm, EPS, 5, EPS / 2, "random", trades=True)
     keys = jax.random.split(jax.random.key(0), N)
     unit = jnp.asarray(UNIT.reshape(N, 1, 1, D))
-    points = robust.attack(adversary, predict, keys, unit, jnp.asarray(LABELS))
-    begin = robust.start(adversary, keys, unit)
+    points = adversary.attack(predict, keys, unit, jnp.asarray(LABELS))
+    begin = adversary.begin(keys, unit)
     before, after = (
-        robust.divergence(predict(unit), predict(x)) for x in (begin, points)
+        losses.divergence(predict(unit), predict(x)) for x in (begin, points)
     )
     assert np.all(after > before)
     assert np.all((points >= 0) & (points <= 1))
 
 
 def test_normalisation_and_back():
-    pixels = robust.Pixels(MEAN, STD, SCALE)
+    pixels = Pixels(MEAN, STD, SCALE)
     unit = jnp.asarray(UNIT)
     np.testing.assert_allclose(pixels.normalized(unit), normalized(UNIT), rtol=1e-12)
     np.testing.assert_allclose(pixels.unit(pixels.normalized(unit)), UNIT, atol=1e-12)
@@ -183,7 +195,7 @@ def test_robust_errors_of_an_evaluation(batch_size):
         layout,
         parts=parts,
         batch_size=batch_size,
-        adversary=robust.Adversary("linf", 0.05, 1, 0.05, "zero"),
+        adversary=Adversary("linf", 0.05, 1, 0.05, "zero"),
     )(params, {}, EXAMPLES._replace(given=labels))
     wrong = (normalized(attacked(w, b, 0.05, labels)) @ w + b).argmax(1) != labels
     assert 0 < wrong[:7].mean() != wrong[7:].mean()
@@ -194,11 +206,11 @@ def test_robust_errors_of_an_evaluation(batch_size):
 
 
 def test_the_start_of_an_image_is_its_own():
-    adversary = robust.Adversary("l2", EPS, 1, EPS, "random")
+    adversary = Adversary("l2", EPS, 1, EPS, "random")
     keys = jax.random.split(jax.random.key(0), N)
     unit = jnp.asarray(UNIT.reshape(N, 1, 1, D))
-    whole = robust.start(adversary, keys, unit)
-    half = robust.start(adversary, keys[6:], unit[6:])
+    whole = adversary.begin(keys, unit)
+    half = adversary.begin(keys[6:], unit[6:])
     np.testing.assert_array_equal(whole[6:], half)
 
 
@@ -218,7 +230,7 @@ def test_the_pairing_term_starts_at_half_of_the_training():
 def test_default_steps_are_the_papers():
     config = configs.check(tiny(attack__kind="trades", attack__eps=0.1))
     adversary = robust.training_adversary(config.attack)
-    assert adversary == robust.Adversary("linf", 0.1, 5, 0.04, "random", trades=True)
+    assert adversary == Adversary("linf", 0.1, 5, 0.04, "random", trades=True)
     assert robust.evaluation_adversary(config.attack) is None
     config = configs.check(tiny(attack__eps=0.1, attack__eval_steps=10))
     assert robust.training_adversary(config.attack) is None

@@ -1,13 +1,18 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 import sam_jax
 from sam_jax import losses
-from sam_jax.training import loop, state, step
+from sam_jax.core import trees
+from sam_jax.training import config as configs
+from sam_jax.training import loop, problem, state, step
+from sam_jax.training.examples import example_keys
+from sam_jax.transforms import VARIANTS
 from tests.training.problems import tiny
 from tests.training.steps import (
     BATCH,
@@ -26,6 +31,7 @@ from tests.training.steps import (
     close,
     norm,
     numpy_gradient,
+    other_half,
     settings,
     start,
     take_steps,
@@ -60,63 +66,108 @@ def test_steps_of_m_sam_with_l2_and_momentum_are_those_of_numpy(m):
         close(measured[t]["gradient_norm"], norm(total))
 
 
-TRANSFORMS = {
-    "sam": ({}, sam_jax.sam(0.4)),
-    "unnormalized": (
-        {"perturbation": "unnormalized"},
-        sam_jax.sam(0.4, normalize=False),
-    ),
-    "several steps": (
+# Options other than the defaults, for every variant of the table.
+OPTIONS = {
+    "sam": [
+        {},
+        {"normalize": False},
         {"ascent_steps": 3, "ascent_step_size": 0.2},
-        sam_jax.sam(0.4, ascent_steps=3, ascent_step_size=0.2),
-    ),
-    "m": ({"m": 4, "chunk": 1}, sam_jax.sum_max(0.4, m=4)),
-    "sum_max": ({"kind": "sum_max"}, sam_jax.sum_max(0.4, implicit=False)),
-    "sum_max, m": (
-        {"kind": "sum_max", "m": 3, "chunk": 2, "perturbation": "unnormalized"},
-        sam_jax.sum_max(0.4, m=3, normalize=False, implicit=False),
-    ),
-    "direction": ({"kind": "sam_direction"}, sam_jax.sam_direction(0.4)),
-    "derivative": ({"kind": "sam_derivative", "m": 6}, sam_jax.sam_derivative(0.4, 6)),
-    "adaptive": ({"perturbation": "adaptive", "eta": 0.2}, sam_jax.asam(0.4, 0.2)),
-    "layerwise": ({"perturbation": "layerwise"}, sam_jax.layerwise_sam(0.4)),
-    "gsam": ({"kind": "gsam", "alpha": 0.7}, sam_jax.gsam(0.4, 0.7)),
-    "norm layers": (
-        {"only_norm": True},
-        sam_jax.only(sam_jax.norm_layers, sam_jax.sam(0.4)),
-    ),
+        {"m": 4, "chunk": 1},
+    ],
+    "max_sum": [{}, {"normalize": False}],
+    "sum_max": [
+        {},
+        {"m": 3, "chunk": 2, "normalize": False},
+        {"m": 4, "ascent_steps": 2},
+    ],
+    "sam_direction": [{}, {"m": 4, "normalize": False}],
+    "sam_derivative": [{}, {"m": 6}],
+    "asam": [{"eta": 0.2}, {"m": 4}],
+    "layerwise_sam": [{}, {"m": 6, "chunk": 1}],
+    "random_perturbation": [{}, {"normalize": False, "m": 4}],
+    "gsam": [{"alpha": 0.7}, {"m": 6}],
 }
+CASES = [(name, options) for name, all_of in OPTIONS.items() for options in all_of]
 
 
-@pytest.mark.parametrize("name", TRANSFORMS)
-def test_every_kind_steps_like_its_optax_transform(name):
-    changes, transform = TRANSFORMS[name]
-    changes = {f"sam__{key}": value for key, value in changes.items()}
-    config = settings(**{"sam__kind": "sam", "batch_size": BATCH, **changes})
-    module = Smooth()
-    states, _ = take_steps(module, config)
+def load(indices):
+    return {"images": (IMAGES[indices] - MEAN) / STD, "labels": LABELS[indices]}
 
-    objective = step.make_objective(module, {}, losses.cross_entropy, np.array(L2))
+
+def chain_steps(transform, objective, params, on_own_batch=False):
+    """The parameters after every batch, by an optax chain and without train_step."""
     tx = optax.chain(transform, optax.sgd(RATE, momentum=0.9))
-    params = states[0].params
     opt_state = tx.init(params)
 
     @jax.jit
-    def update(params, opt_state, batch):
+    def update(params, opt_state, batch, ascent_batch, key):
         grads = jax.grad(objective.value)(params, batch)
-        return tx.update(grads, opt_state, params, objective=objective, batch=batch)
+        return tx.update(
+            grads,
+            opt_state,
+            params,
+            objective=objective,
+            batch=batch,
+            ascent_batch=ascent_batch,
+            ascent_key=key,
+        )
 
     for t, indices in enumerate(BATCHES):
-        images = (IMAGES[indices] - MEAN) / STD
-        batch = {"images": images, "labels": LABELS[indices]}
-        updates, opt_state = update(params, opt_state, batch)
+        batch, other = map(load, (indices, other_half(indices)))
+        step_key = jax.random.fold_in(jax.random.key(0), t)
+        key = jax.random.split(step_key, 3)[2]  # after augmentation and ascent batch
+        updates, opt_state = update(
+            params, opt_state, batch, other if on_own_batch else None, key
+        )
         params = optax.apply_updates(params, updates)
-        close(states[t + 1].params, params, rtol=1e-10)
+        yield params
+
+
+def test_the_cases_cover_the_table_and_every_option_of_it():
+    assert OPTIONS.keys() == VARIANTS.keys()
+    for name, variant in VARIANTS.items():
+        tried = {option for options in OPTIONS[name] for option in options}
+        known = set(configs.VARIANT_OPTIONS.values()) & set(variant.options)
+        if "ascent_steps" in tried:
+            tried.add("ascent_step_size")
+        if "m" in tried:
+            tried.add("chunk")
+        assert tried >= known - {"normalize"}, name
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_every_variant_steps_like_its_optax_transformation(name, options):
+    changes = {f"sam__{key}": value for key, value in options.items()}
+    config = settings(sam__kind=name, batch_size=BATCH, **changes)
+    variant, module = VARIANTS[name], Smooth()
+    own = variant.ascends_on_own_batch
+    states, _ = take_steps(module, config, on_own_batch=own)
+    if name == "sum_max":  # another path than the training step's
+        options = {"implicit": False, **options}
+    objective = step.make_objective(module, {}, losses.cross_entropy, np.array(L2))
+    chain = chain_steps(
+        variant.transformation(0.4, **options), objective, states[0].params, own
+    )
+    plain = chain_steps(optax.identity(), objective, states[0].params)
+    for now, expected, other in zip(states[1:], chain, plain, strict=True):
+        close(now.params, expected, rtol=1e-10)
+        moved = trees.norm(jax.tree.map(jnp.subtract, now.params, other))
+        assert moved > 1e-4  # it is no plain step
+
+
+def test_norm_layers_alone_are_perturbed_as_by_only():
+    config = settings(sam__kind="sam", sam__only_norm=True, batch_size=BATCH)
+    states, _ = take_steps(Smooth(), config)
+    objective = step.make_objective(Smooth(), {}, losses.cross_entropy, np.array(L2))
+    masked = sam_jax.only(sam_jax.norm_layers, sam_jax.sam(0.4))
+    chain = chain_steps(masked, objective, states[0].params)
+    for now, expected in zip(states[1:], chain, strict=True):
+        close(now.params, expected, rtol=1e-10)
 
 
 def test_a_plain_step_is_sam_with_rho_zero():
     config = settings(sam__kind="sam")
-    plain, _ = take_steps(Smooth(), config, rule=step.plain_gradient)
+    plain, _ = take_steps(Smooth(), config, take_gradient=step.plain_gradient)
     ascended, _ = take_steps(Smooth(), config, rho=0.0)
     close(plain[-1].params, ascended[-1].params)
     moved, _ = take_steps(Smooth(), config, rho=0.1)
@@ -126,7 +177,7 @@ def test_a_plain_step_is_sam_with_rho_zero():
 
 
 def test_a_random_perturbation_has_length_rho_and_changes_with_the_step():
-    config = settings(sam__kind="sam", sam__perturbation="random")
+    config = settings(sam__kind="random_perturbation")
     same = np.stack([BATCHES[0], BATCHES[0]])
     first, measured = take_steps(Smooth(), config, batches=same)
     again, _ = take_steps(Smooth(), config, batches=same)
@@ -206,7 +257,7 @@ def test_hazard_12_clipping_acts_on_the_sharpness_aware_gradient_before_momentum
 
 def test_adam_is_optax_adamw():
     config = settings(optimizer__name="adam", optimizer__weight_decay=0.1)
-    states, _ = take_steps(Smooth(), config, rule=step.plain_gradient)
+    states, _ = take_steps(Smooth(), config, take_gradient=step.plain_gradient)
     tx = optax.adamw(RATE, weight_decay=0.1)
     objective = step.make_objective(Smooth(), {}, losses.cross_entropy, np.array(L2))
     params = states[0].params
@@ -252,7 +303,7 @@ def test_max_sum_ascends_on_its_own_batch():
         step.train_step,
         module=linear,
         loss=losses.cross_entropy,
-        rule=functools.partial(step.ascent_gradient, settings=config.sam),
+        take_gradient=problem.create_gradient(config),
         optimizer=optimizer,
         ema_decay=0.0,
         augment=lambda keys, images: images,
@@ -273,9 +324,8 @@ def test_each_example_is_augmented_by_a_key_of_its_own_and_of_the_step():
         return images + jax.vmap(jax.random.normal)(keys)[:, None, None, None]
 
     def load(key):
-        batch = step.load_batch(
-            key, BATCHES[0], examples=EXAMPLES, augment=augment, axis_name=None
-        )
+        keys = example_keys(key, BATCH, axis_name=None)
+        batch = EXAMPLES.batch(BATCHES[0], functools.partial(augment, keys))
         return np.array(batch["images"] - (IMAGES[BATCHES[0]] - MEAN) / STD)[:, 0, 0, 0]
 
     shift = load(jax.random.key(0))

@@ -10,7 +10,7 @@ import pytest
 from flax import linen, nnx
 
 import sam_jax
-from sam_jax.transforms import common
+from sam_jax.transforms import factory
 from tests.transforms.problems import (
     BATCH,
     GRADS,
@@ -240,4 +240,4 @@ def test_groups_that_do_not_divide_the_batch_are_refused():
 
 def test_traced_counts_name_the_fix():
     with pytest.raises(ValueError, match="list 'm' in static_args"):
-        common.check_count("sum_max", "m", jnp.array(2))
+        factory.check_count("sum_max", "m", jnp.array(2))

@@ -1,4 +1,4 @@
-"""What every SAM transform shares: its state, its arguments, its errors."""
+"""From a variant's gradient to its optax transformation: state, arguments, errors."""
 
 import math
 import numbers
@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sam_jax.core import ascent, trees
-from sam_jax.core.gradient import GradFn, Gradient, sharpness_aware_gradient
+from sam_jax.core import trees
+from sam_jax.core.gradient import GradFn, Gradient
 from sam_jax.core.objective import Objective
+from sam_jax.transforms.point import Point
 
 Tree = Any
 # A default count: optax.inject_hyperparams turns Python numbers, defaults too, into
@@ -30,52 +31,27 @@ class SamState(NamedTuple):
     ascent_norm: jax.Array
 
 
-class Context(NamedTuple):
-    """What a family gets to compute its gradient from, in one update.
-
-    rho: this step's radius. gradient: the gradient that came down the chain.
-    params, oracle, batch: where to evaluate what. ascent_batch: as given, or None.
-    mask: bools like params, the leaves to perturb; None for all.
-    count: steps taken before this one.
-    """
-
-    rho: trees.Scalar
-    gradient: Tree
-    params: Tree
-    oracle: Objective | GradFn
-    batch: Tree
-    ascent_batch: Tree
-    mask: Tree
-    count: jax.Array
-
-    def evaluate(self, **options: Any) -> Gradient:
-        """`core.gradient.sharpness_aware_gradient` here, with a family's options."""
-        return sharpness_aware_gradient(
-            self.oracle,
-            self.params,
-            self.batch,
-            rho=self.rho,
-            mask=self.mask,
-            **options,
-        )
-
-
-def rule(normalize: bool) -> ascent.Rule:
-    """The plain perturbation rules by their flag."""
-    return ascent.normalized if normalize else ascent.unnormalized
-
-
-def sharpness_aware(
-    name: str, rho: Rho, compute: Callable[[Context], Gradient]
+def transformation(
+    name: str,
+    gradient: Callable[..., Gradient],
+    rho: Rho,
+    axis_name: str | None,
+    *,
+    seed: trees.Scalar | None = None,
+    **options: Any,
 ) -> optax.GradientTransformationExtraArgs:
-    """A transformation that replaces the gradient by `compute(context).gradient`.
+    """A transformation that replaces the gradient by `gradient(point, **options)`.
 
     Args:
       name: the public name, for error messages.
+      gradient: the variant's, see `variants`.
       rho: see `check_rho`. A constant 0 hands the incoming gradient on, bit for bit.
-      compute: the family's gradient.
+      seed: of the point's key at step t, fold_in(key(seed), t); None for no key.
+      options: of the variant; each is checked by its name.
     """
     check_rho(name, rho)
+    for option, value in options.items():
+        CHECKS.get(option, _accept)(name, option, value)
     off = isinstance(rho, numbers.Real) and rho == 0
 
     def init(params: Tree) -> SamState:
@@ -92,6 +68,7 @@ def sharpness_aware(
         batch: Tree = None,
         ascent_batch: Tree = None,
         ascent_mask: Tree = None,
+        ascent_key: jax.Array | None = None,
         full_params: Tree = None,
         **unused: Any,
     ) -> tuple[Tree, SamState]:
@@ -102,20 +79,21 @@ def sharpness_aware(
         count = optax.safe_increment(state.count)
         if off:
             return updates, SamState(count, jnp.zeros((), jnp.float32))
-        whole, gradient, mask = _unmask(params, updates, ascent_mask, full_params)
-        radius = rho(state.count) if callable(rho) else rho
-        result = compute(
-            Context(
-                radius,
-                gradient,
-                whole,
-                oracle,
-                batch,
-                ascent_batch,
-                mask,
-                state.count,
-            )
+        whole, known, mask = _unmask(params, updates, ascent_mask, full_params)
+        if ascent_key is None and seed is not None:
+            ascent_key = jax.random.fold_in(jax.random.key(seed), state.count)
+        point = Point(
+            oracle,
+            whole,
+            batch,
+            rho=rho(state.count) if callable(rho) else rho,
+            gradient=known,
+            ascent_batch=ascent_batch,
+            mask=mask,
+            key=ascent_key,
+            axis_name=axis_name,
         )
+        result = gradient(point, **options)
         norm = result.ascent_norm.astype(jnp.float32)
         return _like(result.gradient, updates), SamState(count, norm)
 
@@ -162,6 +140,32 @@ def check_number(name: str, argument: str, value: Any) -> None:
         raise ValueError(
             f"{name} received {argument}={value!r}; it must be a finite number >= 0."
         )
+
+
+def check_optional_count(name: str, argument: str, value: Any) -> None:
+    """A count, or None."""
+    check_count(name, argument, value, optional=True)
+
+
+def check_step_size(name: str, argument: str, value: Any) -> None:
+    """The length of an ascent step, or None for rho."""
+    if value is not None:
+        check_number(name, argument, value)
+
+
+def _accept(name: str, argument: str, value: Any) -> None:
+    del name, argument, value
+
+
+# How the options of all variants are checked, by name.
+CHECKS: dict[str, Callable[[str, str, Any], None]] = {
+    "m": check_optional_count,
+    "chunk": check_optional_count,
+    "ascent_steps": check_count,
+    "ascent_step_size": check_step_size,
+    "eta": check_number,
+    "alpha": check_number,
+}
 
 
 def _require(name: str, **needed: Any) -> None:

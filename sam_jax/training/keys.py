@@ -1,0 +1,239 @@
+"""Every key of a run's configuration, declared once: meaning, range, default.
+
+The base recipe (`configs.common.base`) is made of the defaults, which are the paper's
+settings for deep networks (App. C) on CIFAR-10 without noise. A new key is a row here
+and the place that reads it; runs and results saved before it are read with its default.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+from sam_jax.transforms import VARIANTS
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """A declared key.
+
+    default: in the base recipe, and in files saved before the key was there.
+    meaning: what the value is, with its unit. allowed: the values, in words.
+    convert: value -> value in its proper type; raises TypeError or ValueError for a
+      value that is not allowed.
+    unset: the value that leaves an option of a SAM variant at the variant's own
+      default; None if every value is one to set.
+    """
+
+    default: Any
+    meaning: str
+    allowed: str
+    convert: Callable[[Any], Any]
+    unset: Any = None
+
+
+def whole(default: int, low: int, meaning: str, unset: int | None = None) -> Key:
+    """An integer, `low` or more."""
+
+    def convert(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < low:
+            raise ValueError
+        return value
+
+    return Key(default, meaning, f"an integer >= {low}", convert, unset)
+
+
+def number(
+    default: float, interval: str, meaning: str, unset: float | None = None
+) -> Key:
+    """A finite number of an interval in the usual notation, such as "[0, 1)"."""
+    low, high = (float(end) for end in interval[1:-1].split(","))
+
+    def convert(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError
+        above = value >= low if interval[0] == "[" else value > low
+        below = value <= high if interval[-1] == "]" else value < high
+        if not (above and below and math.isfinite(value)):
+            raise ValueError
+        return float(value)
+
+    return Key(default, meaning, f"a number in {interval}", convert, unset)
+
+
+def choice(default: str, names: tuple[str, ...], meaning: str) -> Key:
+    """One of a few words."""
+
+    def convert(value: Any) -> str:
+        if value not in names:
+            raise ValueError
+        return value
+
+    return Key(default, meaning, f"one of {', '.join(names)}", convert)
+
+
+def switch(default: bool, meaning: str) -> Key:
+    """True or False."""
+
+    def convert(value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise TypeError
+        return value
+
+    return Key(default, meaning, "True or False", convert)
+
+
+def text(default: str, meaning: str) -> Key:
+    """A string."""
+
+    def convert(value: Any) -> str:
+        if not isinstance(value, str):
+            raise TypeError
+        return value
+
+    return Key(default, meaning, "a string", convert)
+
+
+def several(default: tuple, item: type, meaning: str) -> Key:
+    """A tuple of strings, or of integers >= 0."""
+    described = "strings" if item is str else "integers >= 0"
+
+    def convert(value: Any) -> tuple:
+        if not isinstance(value, tuple | list):
+            raise TypeError
+        for element in value:
+            if isinstance(element, bool) or not isinstance(element, item):
+                raise TypeError
+            if isinstance(element, int) and element < 0:
+                raise ValueError
+        return tuple(value)
+
+    return Key(default, meaning, f"a tuple of {described}", convert)
+
+
+KEYS: dict[str, Key] = {
+    "seed": whole(0, 0, "seed of initialisation, noise, split, order and augmentation"),
+    "epochs": whole(1000, 1, "passes over the training set"),
+    "batch_size": whole(128, 1, "examples a step, over all devices"),
+    "devices": whole(0, 0, "devices to use; 0 for all there are"),
+    "init_from": text(
+        "", "work directory of a finished run to start from; '' for none"
+    ),
+    "l2": number(
+        5e-4,
+        "[0, inf)",
+        "penalty l2/2 |w|^2 of all parameters, in the objective and so in the ascent",
+    ),
+    "data.name": text("cifar10", "data set"),
+    "data.classes": several((), str, "names of the classes kept; () for all"),
+    "data.noise.kind": choice(
+        "uniform", ("uniform", "asymmetric"), "how labels are replaced"
+    ),
+    "data.noise.fraction": number(
+        0.0, "[0, 1]", "fraction of training labels replaced"
+    ),
+    "data.noise.exclude_true": switch(False, "replaced labels are never the true ones"),
+    "data.noise.mapping": several((), int, "asymmetric: class c becomes mapping[c]"),
+    "data.validation_fraction": number(
+        0.1, "[0, 1)", "part of training kept to validate"
+    ),
+    "data.augment.crop_padding": whole(4, 0, "pixels of padding before a random crop"),
+    "data.augment.mirror": switch(True, "flip left and right at random"),
+    "model.name": text("preact_resnet18", "network"),
+    "model.width": whole(64, 1, "channels of a ResNet's first stage"),
+    "model.norm": choice(
+        "batch", ("batch", "group"), "normalisation layers of a ResNet"
+    ),
+    "model.groups": whole(0, 0, "groups of GroupNorm; 0 for width // 2"),
+    "model.widths": several(
+        (16, 32), int, "units or channels of mlp's or conv_net's layers"
+    ),
+    "model.hidden": whole(64, 1, "units of conv_net's dense layer"),
+    "model.activation": text("relu", "of mlp"),
+    "model.dtype": choice(
+        "float32", ("float32", "bfloat16", "float64"), "arithmetic of the net"
+    ),
+    "loss.name": text("cross_entropy", "loss of one example"),
+    "loss.q": number(0.7, "[0, 1]", "exponent of generalized_cross_entropy"),
+    "loss.label_smoothing": number(0.0, "[0, 1)", "mass spread over all classes"),
+    "optimizer.name": choice("sgd", ("sgd", "adam"), "base optimiser"),
+    "optimizer.momentum": number(0.9, "[0, 1)", "momentum of sgd"),
+    "optimizer.nesterov": switch(False, "Nesterov's momentum"),
+    "optimizer.beta1": number(0.9, "[0, 1)", "decay of adam's first moment"),
+    "optimizer.beta2": number(0.999, "[0, 1)", "decay of adam's second moment"),
+    "optimizer.epsilon": number(1e-8, "(0, inf)", "adam's guard of the denominator"),
+    "optimizer.weight_decay": number(
+        0.0, "[0, inf)", "decoupled decay, no part of the ascent"
+    ),
+    "optimizer.gradient_clip": number(
+        0.0, "[0, inf)", "largest gradient norm; 0 for none"
+    ),
+    "schedule.name": text("piecewise_constant", "learning rate over steps"),
+    "schedule.peak": number(0.1, "(0, inf)", "largest learning rate"),
+    "schedule.warmup_epochs": number(
+        0.0, "[0, inf)", "epochs of linear warm-up from 0"
+    ),
+    "sam.kind": choice(
+        "erm", ("erm", *VARIANTS), "SAM variant by its public name, or erm: no ascent"
+    ),
+    "sam.rho": number(0.1, "[0, inf)", "ascent radius, or step size if unnormalised"),
+    "sam.rho_schedule": text(
+        "constant", "rho over steps, from the learning-rate schedules"
+    ),
+    "sam.m": whole(
+        0,
+        0,
+        "examples that share a perturbation; 0 for the variant's own: a single one in "
+        "sum_max, the whole batch in the others",
+        unset=0,
+    ),
+    "sam.chunk": whole(0, 0, "groups of m worked on at once; 0 for all", unset=0),
+    "sam.normalize": switch(True, "perturbations of length rho; False: rho times g"),
+    "sam.eta": number(0.01, "[0, inf)", "offset of adaptive scaling |w| + eta"),
+    "sam.alpha": number(0.4, "[0, inf)", "weight of gsam's surrogate gap"),
+    "sam.ascent_steps": whole(1, 1, "ascent steps before each descent step"),
+    "sam.ascent_step_size": number(
+        0.0, "[0, inf)", "length of one; 0 for rho", unset=0.0
+    ),
+    "sam.only_norm": switch(False, "perturb the normalisation layers alone"),
+    "sam.start_epoch": whole(0, 0, "first epoch with ascent; plain steps before"),
+    "sam.stop_epoch": whole(0, 0, "first epoch without ascent again; 0 for never"),
+    "sam.every": whole(1, 1, "ascent in one step of so many, plain steps between"),
+    "attack.kind": choice(
+        "none", ("none", "adversarial", "trades"), "what a step does to its images"
+    ),
+    "attack.norm": choice("linf", ("linf", "l2"), "norm of the ball"),
+    "attack.eps": number(0.0, "[0, inf)", "radius of the ball, for images in [0, 1]"),
+    "attack.steps": whole(5, 1, "PGD steps on a batch before its training step"),
+    "attack.step_size": number(0.0, "[0, inf)", "length of one; 0 for 2 eps / steps"),
+    "attack.start": choice(
+        "random", ("random", "zero"), "in the ball, or at the image"
+    ),
+    "attack.eval_steps": whole(
+        0, 0, "PGD steps of an evaluation; 0 for no robust error"
+    ),
+    "attack.eval_step_size": number(0.0, "[0, inf)", "length of one; 0 for eps / 4"),
+    "attack.beta": number(6.0, "[0, inf)", "weight of trades' divergence"),
+    "pairing.weight": number(
+        0.0, "[0, inf)", "lambda of the l2 pairing term; 0 for none"
+    ),
+    "pairing.start": number(
+        0.5, "[0, 1]", "part of the training before the term starts"
+    ),
+    "ema.decay": number(
+        0.0, "[0, 1)", "decay of the weights' moving average; 0 for none"
+    ),
+    "eval.every_epochs": whole(1, 1, "epochs between evaluations"),
+    "eval.batch_size": whole(1000, 1, "examples evaluated at once, over all devices"),
+    "checkpoint.every_epochs": whole(10, 1, "epochs between checkpoints"),
+    "checkpoint.keep": whole(2, 1, "newest checkpoints kept"),
+    "checkpoint.best": switch(True, "also keep the best epoch by validation error"),
+}
+
+# Options of SAM variants that a configuration can set, by the key that sets them.
+VARIANT_OPTIONS: dict[str, str] = {
+    f"sam.{option}": option
+    for variant in VARIANTS.values()
+    for option in variant.options
+    if f"sam.{option}" in KEYS
+}

@@ -1,0 +1,60 @@
+"""Where a variant takes its gradient: the one argument that all variants share."""
+
+from typing import Any, NamedTuple
+
+import jax
+
+from sam_jax.core import groups, trees
+from sam_jax.core.gradient import GradFn, Gradient, sharpness_aware_gradient
+from sam_jax.core.objective import Objective
+
+Tree = Any
+
+
+class Point(NamedTuple):
+    """Where, on what, and how far a sharpness-aware gradient looks.
+
+    An optax transformation makes one in `update`, the training step in every step.
+
+    oracle: an Objective, or grad_fn(params, batch) -> mean gradient over the batch.
+    params, batch: w, and the examples of the step.
+    rho: this step's ascent radius, f[].
+    gradient: the gradient at w on this batch where it is known already, as it comes
+      down an optax chain; None where it is not.
+    ascent_batch: examples for the ascent alone; None for the batch itself.
+    mask: bools like params, the leaves that are perturbed; None for all.
+    key: of this step, for random perturbations; None if there is none.
+    axis_name: the mapped axis of devices that share a global batch, or None.
+    """
+
+    oracle: Objective | GradFn
+    params: Tree
+    batch: Tree
+    rho: trees.Scalar
+    gradient: Tree = None
+    ascent_batch: Tree = None
+    mask: Tree = None
+    key: jax.Array | None = None
+    axis_name: str | None = None
+
+    def evaluate(
+        self, *, m: groups.Count | None = None, reuse: bool = False, **options: Any
+    ) -> Gradient:
+        """`core.gradient.sharpness_aware_gradient` here, with a variant's options.
+
+        Args:
+          m: see there.
+          reuse: take `self.gradient`, where it is known, for the gradient at w. It
+            belongs to a single perturbation, so groups of m leave it alone.
+        """
+        return sharpness_aware_gradient(
+            self.oracle,
+            self.params,
+            self.batch,
+            rho=self.rho,
+            m=m,
+            mask=self.mask,
+            clean=self.gradient if reuse and m is None else None,
+            axis_name=self.axis_name,
+            **options,
+        )
