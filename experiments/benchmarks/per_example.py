@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from experiments.benchmarks import networks, rows, timing
 from sam_jax.core import groups, implicit
-from sam_jax.core.gradient import loss_gradient, sharpness_aware_gradient
+from sam_jax.core.gradient import SWAPS, loss_gradient, sharpness_aware_gradient
 
 # network, batch, m, most time over that of plain SAM; None where there is no goal
 CASES = (
@@ -45,18 +45,17 @@ def against_sam() -> list[rows.Row]:
 def swaps() -> list[rows.Row]:
     """Direction and derivative of the whole batch over plain SAM."""
     problem = networks.make("ResNet-18 w16 8x8", 128)
-    kinds = ("direction", "derivative")
-    functions = {"SAM": sam(problem), **{k: sam(problem, kind=k) for k in kinds}}
+    functions = {"SAM": sam(problem), **{s: sam(problem, swap=s) for s in SWAPS}}
     timings = timing.alternate(bound(functions, problem), rounds=20)
     return [
         rows.compare(
-            f"{kind} / SAM, ResNet-18 w16 8x8, batch 128",
+            f"{swap} / SAM, ResNet-18 w16 8x8, batch 128",
             timings,
-            kind,
+            swap,
             "SAM",
             goal=SWAP_GOAL,
         )
-        for kind in kinds
+        for swap in SWAPS
     ]
 
 

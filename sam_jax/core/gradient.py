@@ -16,7 +16,7 @@ from sam_jax.core.objective import Objective
 
 Tree = Any
 GradFn = Callable[[Tree, Tree], Tree]
-KINDS = ("full", "direction", "derivative")
+SWAPS = ("direction", "derivative")
 
 
 class Gradient(NamedTuple):
@@ -61,7 +61,7 @@ def sharpness_aware_gradient(
     *,
     rho: trees.Scalar,
     m: groups.Count | None = None,
-    kind: str = "full",
+    swap: str | None = None,
     rule: ascent.Rule = ascent.normalized,
     ascent_steps: groups.Count = 1,
     ascent_step_size: trees.Scalar | None = None,
@@ -84,9 +84,10 @@ def sharpness_aware_gradient(
       rho: ascent radius, or step size of an unnormalised rule, >= 0.
       m: examples that share a perturbation, counted over all devices, consecutive in
         the batch; None for the whole batch.
-      kind: "full"; "direction" takes only the pull-back at the ascent point and the
-        loss derivative dl/doutputs at w; "derivative" the opposite (Table 1). The
-        penalty's gradient belongs to the pull-back. The swaps cost what SAM costs.
+      swap: None for SAM's gradient; "direction" takes only the pull-back at the ascent
+        point and the loss derivative dl/doutputs at w; "derivative" the opposite
+        (Table 1). The penalty's gradient belongs to the pull-back. The swaps cost what
+        SAM costs.
       rule: perturbation rule, see `core.ascent`.
       ascent_steps, ascent_step_size: see `ascent.ascend`.
       mask: tree of bools like params: the leaves that are perturbed.
@@ -96,15 +97,15 @@ def sharpness_aware_gradient(
       axis_name: mapped axis of devices that share a global batch. grad_fn must then
         return the mean over its own device alone.
 
-    Raises: ValueError for groups that do not fit, an unknown kind, and a swap without
+    Raises: ValueError for groups that do not fit, an unknown swap, and a swap without
       an Objective.
     """
-    if kind not in KINDS:
-        raise ValueError(f"Received kind={kind!r}; it must be one of {KINDS}.")
-    if kind != "full" and not isinstance(oracle, Objective):
+    check_swap(swap)
+    if swap is not None and not isinstance(oracle, Objective):
         raise ValueError(
-            f"kind={kind!r} takes the loss apart at the outputs, which a bare grad_fn "
-            "cannot: pass objective=sam_jax.Objective(predict, loss)."
+            f"Received swap={swap!r}, which takes the loss apart at the outputs, with "
+            "a bare grad_fn, which hides them: pass objective=sam_jax.Objective("
+            "predict, loss)."
         )
     params = groups.per_device(params, axis_name)
     formed = groups.form(batch, m, axis_name)
@@ -136,13 +137,22 @@ def sharpness_aware_gradient(
             first = gradient_at(params)
         delta = climb(gradient_at, params, rho, first=first)
         there = _pass(oracle, trees.add(params, delta), group)
-        averaged = (_swap(kind, here, there), first, here.aux, trees.norm(delta))
+        averaged = (_swap(swap, here, there), first, here.aux, trees.norm(delta))
         return averaged, (here.losses, here.outputs)
 
     averaged, kept = groups.average(one_group, batch, formed, chunk)
     gradient, first, aux, length = formed.combine(averaged)
     losses, outputs = kept
     return Gradient(gradient, first, losses, outputs, aux, length)
+
+
+def check_swap(swap: str | None) -> None:
+    """Raises ValueError for what is neither None nor one of SWAPS."""
+    if swap is not None and swap not in SWAPS:
+        raise ValueError(
+            f"Received swap={swap!r}; it must be one of {SWAPS}, or None for SAM's own "
+            "gradient."
+        )
 
 
 def surrogate_gap(clean: Tree, perturbed: Tree, alpha: trees.Scalar) -> Tree:
@@ -204,10 +214,10 @@ def _pass(oracle: Objective | GradFn, params: Tree, batch: Tree) -> Any:
     return _OpaquePass(oracle, params, batch)
 
 
-def _swap(kind: str, here: Any, there: Any) -> Tree:
+def _swap(swap: str | None, here: Any, there: Any) -> Tree:
     """The gradient from the passes at w and at the ascent point (Table 1)."""
-    if kind == "direction":
+    if swap == "direction":
         return there.gradient(here.cotangent)
-    if kind == "derivative":
+    if swap == "derivative":
         return here.gradient(there.cotangent)
     return there.gradient()

@@ -34,7 +34,7 @@ class Method:
         all examples, the deterministic method. max_sum goes on to ascend on all
         examples (J_t of Eq. 19): on a minibatch of one it would be sum_max.
       normalize: scale perturbations to length rho.
-      swap: "full", "direction" or "derivative", see
+      swap: None, "direction" or "derivative", see
         `core.gradient.sharpness_aware_gradient`.
     """
 
@@ -43,7 +43,7 @@ class Method:
     parametrization: str = "squares"
     batch_size: int | None = None
     normalize: bool = False
-    swap: str = "full"
+    swap: str | None = None
 
     def group_size(self, n: int) -> int:
         """Examples that share a perturbation, of n. Raises: ValueError for misfits."""
@@ -233,7 +233,7 @@ def _gradient(
         rho=rho,
         m=None if apart else m,
         rule=rule,
-        kind=method.swap,
+        swap=method.swap,
         ascent_batch=examples if apart else None,
     ).gradient
 

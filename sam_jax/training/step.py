@@ -114,7 +114,7 @@ def ascent_gradient(
         point.batch,
         rho=point.rho,
         m=settings.m or None,
-        kind=swaps.get(settings.kind, "full"),
+        swap=swaps.get(settings.kind),
         rule=make_rule(settings, point.key),
         ascent_steps=settings.ascent_steps,
         ascent_step_size=settings.ascent_step_size or None,

@@ -30,7 +30,7 @@ def sam_direction(
     Returns: transformation; `update` needs `params`, `batch` and `objective`.
     """
     options = {"m": m, "chunk": chunk, "axis_name": axis_name}
-    return _swap("sam_direction", rho, normalize, kind="direction", **options)
+    return _swap("sam_direction", rho, normalize, swap="direction", **options)
 
 
 def sam_derivative(
@@ -47,7 +47,7 @@ def sam_derivative(
     taken where the Jacobian is.
     """
     options = {"m": m, "chunk": chunk, "axis_name": axis_name}
-    return _swap("sam_derivative", rho, normalize, kind="derivative", **options)
+    return _swap("sam_derivative", rho, normalize, swap="derivative", **options)
 
 
 def _swap(

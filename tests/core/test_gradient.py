@@ -8,7 +8,7 @@ import pytest
 
 from sam_jax.core import ascent, trees
 from sam_jax.core.gradient import (
-    KINDS,
+    SWAPS,
     loss_gradient,
     sharpness_aware_gradient,
     surrogate_gap,
@@ -58,7 +58,7 @@ def np_pull(p, x, u):
     }
 
 
-def np_sam(kind, m, rho, normalize):
+def np_sam(swap, m, rho, normalize):
     p = {k: np.asarray(v) for k, v in PARAMS.items()}
     total = dict.fromkeys(p, 0.0)
     for start in range(0, B, m):
@@ -68,10 +68,10 @@ def np_sam(kind, m, rho, normalize):
         c = rho / np.sqrt(sum((v**2).sum() for v in g.values())) if normalize else rho
         q = {k: p[k] + c * g[k] for k in p}
         point, slope = {
-            "full": (q, np_derivative(q, x, y)),
+            None: (q, np_derivative(q, x, y)),
             "direction": (q, u),
             "derivative": (p, np_derivative(q, x, y)),
-        }[kind]
+        }[swap]
         result = np_pull(point, x, slope)
         total = {k: total[k] + result[k] * m / B for k in p}
     return total
@@ -79,18 +79,18 @@ def np_sam(kind, m, rho, normalize):
 
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("m", [1, 2, 6])
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_and_group_size_against_numpy(kind, m, normalize):
+@pytest.mark.parametrize("swap", [None, *SWAPS])
+def test_every_swap_and_group_size_against_numpy(swap, m, normalize):
     received = sharpness_aware_gradient(
         OBJECTIVE,
         PARAMS,
         BATCH,
         rho=0.7,
         m=m,
-        kind=kind,
+        swap=swap,
         rule=ascent.normalized if normalize else ascent.unnormalized,
     )
-    expected = np_sam(kind, m, 0.7, normalize)
+    expected = np_sam(swap, m, 0.7, normalize)
     for name in PARAMS:
         np.testing.assert_allclose(
             received.gradient[name], expected[name], rtol=1e-12, atol=1e-14
@@ -101,11 +101,11 @@ def test_every_kind_and_group_size_against_numpy(kind, m, normalize):
         np.testing.assert_allclose(received.ascent_norm, 0.7, rtol=1e-14)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("swap", [None, *SWAPS])
 @pytest.mark.parametrize("m", [None, 2])
-def test_radius_zero_is_the_plain_gradient(kind, m):
+def test_radius_zero_is_the_plain_gradient(swap, m):
     received = sharpness_aware_gradient(
-        OBJECTIVE, PARAMS, BATCH, rho=0.0, m=m, kind=kind
+        OBJECTIVE, PARAMS, BATCH, rho=0.0, m=m, swap=swap
     )
     expected = loss_gradient(OBJECTIVE, PARAMS, BATCH)
     for name in PARAMS:
@@ -166,29 +166,29 @@ def test_one_output_swaps_are_those_of_the_binary_loss():
         q = v + 0.4 * g / jnp.linalg.norm(g)
         expected["direction"] += slope(logit(v, x), y) * jax.grad(logit)(q, x) / B
         expected["derivative"] += slope(logit(q, x), y) * jax.grad(logit)(v, x) / B
-    for kind, gradient in expected.items():
+    for swap, gradient in expected.items():
         received = sharpness_aware_gradient(
-            objective, v, (BATCH[0], signs), rho=0.4, m=1, kind=kind
+            objective, v, (BATCH[0], signs), rho=0.4, m=1, swap=swap
         )
         np.testing.assert_allclose(received.gradient, gradient, rtol=1e-12)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_swap_costs_no_more_products_than_sam(kind):
+@pytest.mark.parametrize("swap", [None, *SWAPS])
+def test_a_swap_costs_no_more_products_than_sam(swap):
     """Plain SAM: two forward passes and two backward passes, of three matrix products
     each less the gradient of the inputs; a swap reuses the first pull-back."""
 
-    def products(kind):
+    def products(swap):
         compiled = jax.jit(
             lambda p, b: (
                 sharpness_aware_gradient(
-                    Objective(predict, loss), p, b, rho=0.3, kind=kind
+                    Objective(predict, loss), p, b, rho=0.3, swap=swap
                 ).gradient
             )
         ).lower(PARAMS, BATCH)
         return compiled.compile().as_text().count(" dot(")
 
-    assert products(kind) <= products("full")
+    assert products(swap) <= products(None)
 
 
 def test_aux_comes_from_the_clean_pass_averaged_over_groups():
@@ -261,10 +261,10 @@ def test_the_surrogate_gap_removes_only_the_orthogonal_part():
 
 def test_misuse_names_the_fix():
     grad_fn = jax.grad(OBJECTIVE.value)
-    with pytest.raises(ValueError, match=r"'both'.*\('full', 'direction'"):
-        sharpness_aware_gradient(OBJECTIVE, PARAMS, BATCH, rho=0.1, kind="both")
-    with pytest.raises(ValueError, match="which a bare grad_fn cannot"):
-        sharpness_aware_gradient(grad_fn, PARAMS, BATCH, rho=0.1, kind="direction")
+    with pytest.raises(ValueError, match=r"swap='both'.*\('direction', 'derivative'\)"):
+        sharpness_aware_gradient(OBJECTIVE, PARAMS, BATCH, rho=0.1, swap="both")
+    with pytest.raises(ValueError, match=r"swap='direction'.*a bare grad_fn"):
+        sharpness_aware_gradient(grad_fn, PARAMS, BATCH, rho=0.1, swap="direction")
     with pytest.raises(ValueError, match="belong to a single perturbation"):
         sharpness_aware_gradient(
             OBJECTIVE, PARAMS, BATCH, rho=0.1, m=2, ascent_batch=BATCH

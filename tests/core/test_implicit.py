@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import sam_jax
 from sam_jax.core import trees
-from sam_jax.core.gradient import KINDS
+from sam_jax.core.gradient import SWAPS
 from tests.core import networks
 from tests.core.networks import PROBLEMS, Problem
 from tests.core.oracle import assert_agrees, both, distance, jit, problem
@@ -25,17 +25,17 @@ def test_single_examples_with_an_l2_term(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "chunk"),
+    ("name", "swap", "chunk"),
     [
         ("mlp", "derivative", 2),
         ("conv_net", "derivative", None),
-        ("convolutions", "full", None),
+        ("convolutions", None, None),
         ("encoder, tied", "direction", None),
-        ("weight first", "full", 2),
+        ("weight first", None, 2),
     ],
 )
-def test_groups_of_two_without_a_penalty(name, kind, chunk):
-    assert_agrees(*both(problem(name), m=2, kind=kind, chunk=chunk))
+def test_groups_of_two_without_a_penalty(name, swap, chunk):
+    assert_agrees(*both(problem(name), m=2, swap=swap, chunk=chunk))
 
 
 def test_chunks_of_convolutions():
@@ -44,11 +44,11 @@ def test_chunks_of_convolutions():
     assert_agrees(received, expected, 1e-14)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("swap", [None, *SWAPS])
 @pytest.mark.parametrize(("m", "normalize"), [(1, True), (4, False)])
-def test_every_kind(kind, m, normalize):
+def test_every_swap(swap, m, normalize):
     p = problem("mlp", True)
-    assert_agrees(*both(p, m=m, kind=kind, normalize=normalize))
+    assert_agrees(*both(p, m=m, swap=swap, normalize=normalize))
 
 
 def test_one_group_is_plain_sam():
@@ -122,8 +122,8 @@ LAYERS = st.lists(
 
 
 @settings(max_examples=6, deadline=None, derandomize=True)
-@given(layers=LAYERS, kind=st.sampled_from(KINDS), m=st.sampled_from([1, 2]))
-def test_random_networks(layers, kind, m):
+@given(layers=LAYERS, swap=st.sampled_from([None, *SWAPS]), m=st.sampled_from([1, 2]))
+def test_random_networks(layers, swap, m):
     """Convolutions of drawn size, stride and width, then a dense layer."""
     shapes, channels = {}, 2
     for i, (size, width) in enumerate(layers):
@@ -146,4 +146,4 @@ def test_random_networks(layers, kind, m):
 
     p = networks.bare(predict, **shapes, w=(channels, 3))
     p = p._replace(batch={**p.batch, "x": networks.inputs((5, 6, 2))})
-    assert_agrees(*both(p, m=m, kind=kind))
+    assert_agrees(*both(p, m=m, swap=swap))

@@ -148,7 +148,7 @@ def test_bad_groups_and_leaves_are_refused():
     with pytest.raises(ValueError, match="chunk=3 for 8 groups"):
         implicit.gradient(p.objective, p.params, p.batch, rho=0.1, chunk=3)
     with pytest.raises(ValueError, match="'both'; it must be one of"):
-        implicit.gradient(p.objective, p.params, p.batch, rho=0.1, kind="both")
+        implicit.gradient(p.objective, p.params, p.batch, rho=0.1, swap="both")
     c = networks.bare(lambda p, b: (b["x"] @ p["w"]).real, w=(5, 3))
     params = {"w": c.params["w"].astype(jnp.complex128)}
     with pytest.raises(ValueError, match="complex128"):

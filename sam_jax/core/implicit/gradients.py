@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sam_jax.core import ascent, groups, trees
-from sam_jax.core.gradient import KINDS, Gradient, sharpness_aware_gradient
+from sam_jax.core.gradient import Gradient, check_swap, sharpness_aware_gradient
 from sam_jax.core.implicit import passes, penalty, plan, separable
 from sam_jax.core.objective import Objective, batch_size
 
@@ -24,7 +24,7 @@ def gradient(
     rho: trees.Scalar,
     m: groups.Count = 1,
     normalize: bool = True,
-    kind: str = "full",
+    swap: str | None = None,
     chunk: groups.Count | None = None,
     mask: Tree = None,
     axis_name: str | None = None,
@@ -35,8 +35,7 @@ def gradient(
     or not; `Gradient.clean` is None, since no pass computes it. A batch of one group a
     device is plain SAM and is handed to it.
     """
-    if kind not in KINDS:
-        raise ValueError(f"Received kind={kind!r}; it must be one of {KINDS}.")
+    check_swap(swap)
     params = groups.per_device(params, axis_name)
     formed = groups.form(batch, m, axis_name)
     if formed.number == 1:
@@ -46,7 +45,7 @@ def gradient(
             batch,
             rho=rho,
             m=m,
-            kind=kind,
+            swap=swap,
             rule=ascent.normalized if normalize else ascent.unnormalized,
             mask=mask,
             axis_name=axis_name,
@@ -56,7 +55,7 @@ def gradient(
     _warn(network.plan, formed.number if chunk is None else chunk)
 
     def sums(pieces: Tree) -> tuple[Tree, Tree]:
-        return _sums(network, params, pieces, rho, normalize, kind)
+        return _sums(network, params, pieces, rho, normalize, swap)
 
     like, _ = jax.eval_shape(sums, pieces)
     mean, kept = groups.average_sums(sums, pieces, like, chunk)
@@ -97,7 +96,7 @@ def implicit_gradient(
     rho: trees.Scalar,
     m: groups.Count = 1,
     normalize: bool = True,
-    kind: str = "full",
+    swap: str | None = None,
     chunk: groups.Count | None = None,
 ) -> tuple[Float[Array, " batch"], Tree]:
     """Per-example losses at w, and the SumMax gradient, without per-example weights.
@@ -114,7 +113,7 @@ def implicit_gradient(
 
     Args:
       objective: what `predict` sees is one group of m examples at a time.
-      params, batch, rho, m, kind, chunk: as in `sam_jax.sharpness_aware_gradient`.
+      params, batch, rho, m, swap, chunk: as in `sam_jax.sharpness_aware_gradient`.
       normalize: ascent step of length rho, otherwise rho g.
 
     Returns: losses f[B] without the penalty, and a tree like params.
@@ -129,7 +128,7 @@ def implicit_gradient(
         rho=rho,
         m=m,
         normalize=normalize,
-        kind=kind,
+        swap=swap,
         chunk=chunk,
     )
     assert result.losses is not None
@@ -156,7 +155,7 @@ def _sums(
     pieces: Tree,
     rho: trees.Scalar,
     normalize: bool,
-    kind: str,
+    swap: str | None,
 ) -> tuple[Tree, Tree]:
     """Both passes over some groups: sums of (gradient, aux, length); what is kept."""
     clean = jax.vmap(lambda group: passes.clean_pass(network, params, group))(pieces)
@@ -171,7 +170,7 @@ def _sums(
     def descend(leaves: list) -> jax.Array:
         def one(group, clean, c):
             outputs, penalty = perturbed(rebuild(leaves), group, clean, c)
-            if kind == "direction":
+            if swap == "direction":
                 return trees.dot(clean.cotangent, outputs) + penalty
             return network.mean_loss(outputs, group)[0] + penalty
 
@@ -189,7 +188,7 @@ def _sums(
 
         return jnp.sum(jax.vmap(one)(pieces, clean, scales))
 
-    new = jax.grad(descend_at_w if kind == "derivative" else descend)(leaves)
+    new = jax.grad(descend_at_w if swap == "derivative" else descend)(leaves)
     aux = jax.tree.map(lambda x: jnp.sum(x, 0), clean.aux)
     total = (rebuild(new, fill=0), aux, jnp.sum(scales * lengths))
     return total, (groups.join(clean.losses), groups.join(clean.outputs))
