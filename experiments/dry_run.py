@@ -32,7 +32,7 @@ PAPER: dict[str, tuple[Any, str]] = {
     "optimizer.momentum": (0.9, "App. C"),
     "optimizer.name": ("SGD with momentum", "App. C"),
     "sam.m": ("the batch; 64 in Table 1", "App. C, App. D"),
-    "sam.perturbation": ("normalised; unnormalised in Fig. 10", "Sec. 3.2"),
+    "sam.normalize": ("normalised; unnormalised in Fig. 10", "Sec. 3.2"),
     "sam.rho": (".025-.4; .001-.2 in Table 1; .2 for ERM to SAM", "App. C, App. D"),
     "schedule.name": ("0.1 times at 50% and 75%; cosine in Table 2", "App. C"),
     "schedule.peak": (0.1, "App. C"),

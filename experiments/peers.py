@@ -23,14 +23,14 @@ PEERS: dict[str, tuple[str, dict[str, Any], float]] = {
     "erm": ("ERM", {"kind": "erm"}, 1.0),
     "erm_long": ("ERM, twice the epochs", {"kind": "erm"}, 1.0),
     "sam": ("SAM", {}, 1.0),
-    "unnormalized": ("unnormalised", {"perturbation": "unnormalized"}, 1.0),
+    "unnormalized": ("unnormalised", {"normalize": False}, 1.0),
     "sum_max": ("SumMax, m = 1", {"kind": "sum_max", "m": 1}, 0.25),
-    "asam": ("ASAM", {"perturbation": "adaptive"}, 5.0),
+    "asam": ("ASAM", {"kind": "asam"}, 5.0),
     "gsam": ("GSAM", {"kind": "gsam"}, 1.0),
-    "layerwise": ("layer-wise (AWP)", {"perturbation": "layerwise"}, 0.1),
+    "layerwise": ("layer-wise (AWP)", {"kind": "layerwise_sam"}, 0.1),
     "periodic": ("SAM every 5 steps", {"every": 5}, 1.0),
     "only_norm": ("norm layers only", {"only_norm": True}, 1.0),
-    "random": ("random perturbation", {"perturbation": "random"}, 1.0),
+    "random": ("random perturbation", {"kind": "random_perturbation"}, 1.0),
 }
 
 

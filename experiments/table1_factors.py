@@ -31,7 +31,7 @@ RESNET = {"model.name": "preact_resnet18"}
 FACTORS: dict[str, dict[str, Any]] = {
     "base": {},
     "batch": {"sam.m": 0, "sam.chunk": 0},
-    "unnormalized": {"sam.perturbation": "unnormalized"},
+    "unnormalized": {"sam.normalize": False},
     "classes": {"data.classes": (), "data.noise.fraction": 0.6},
     "group": RESNET | {"model.norm": "group"},
     "batch_norm": RESNET | {"model.norm": "batch"},

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, Shaped
 
@@ -28,7 +27,7 @@ def errors(
 
 
 class Metrics(NamedTuple):
-    """Sums over examples; two of them merge into the sums over both.
+    """Sums over examples; those of several batches or devices add up.
 
     examples: number (or total weight) of examples, f[].
     loss_sum: of the losses, f[].
@@ -38,12 +37,6 @@ class Metrics(NamedTuple):
     examples: Float[Array, ""]
     loss_sum: Float[Array, ""]
     error_sum: Float[Array, ""]
-
-    @classmethod
-    def empty(cls) -> "Metrics":
-        """No examples yet: the start of a sum."""
-        zero = jnp.zeros((), jnp.float32)
-        return cls(zero, zero, zero)
 
     @classmethod
     def of_batch(
@@ -74,18 +67,3 @@ class Metrics(NamedTuple):
             return jnp.sum(jnp.where(w > 0, w * values.astype(dtype), 0))
 
         return cls(jnp.sum(w), total(losses), total(jnp.asarray(errors)))
-
-    def merge(self, other: "Metrics") -> "Metrics":
-        """Sums over the examples of both."""
-        return Metrics(*(a + b for a, b in zip(self, other, strict=True)))
-
-    def psum(self, axis_name: str) -> "Metrics":
-        """Sums over the devices of a mapped axis."""
-        return jax.lax.psum(self, axis_name)
-
-    def finalize(self) -> dict[str, Float[Array, ""]]:
-        """Means per example: {"loss": ..., "error": ...}; NaN if there was none."""
-        return {
-            "loss": self.loss_sum / self.examples,
-            "error": self.error_sum / self.examples,
-        }

@@ -8,7 +8,7 @@ by a warm-up, except that the cosine then spans the steps that are left.
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import optax
@@ -116,3 +116,20 @@ def _check(peak: checks.Number, total_steps: int | None, warmup_steps: int) -> N
             f"Received warmup_steps={warmup_steps} of total_steps={total_steps}; the "
             "warm-up must be shorter than the run."
         )
+
+
+def apgd_checkpoints(steps: int) -> Iterator[int]:
+    """For each step the steps since the last checkpoint if it is one, else 0.
+
+    APGD halves its step size at checkpoints (Croce & Hein 2020, Sec. 3.2). The first
+    one is after 22% of the steps, every later stretch 3% of all steps shorter than the
+    one before, down to 6%, in whole steps, 1 at least, as their code rounds them.
+    """
+    length, least = max(int(0.22 * steps), 1), max(int(0.06 * steps), 1)
+    count = 0
+    for _ in range(steps):
+        count += 1
+        due = count == length
+        yield length if due else 0
+        if due:
+            length, count = max(length - max(int(0.03 * steps), 1), least), 0

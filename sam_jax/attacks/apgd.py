@@ -1,14 +1,13 @@
 """Auto-PGD: a step size that halves itself (Croce & Hein 2020a, Algorithm 1)."""
 
 import functools
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from sam_jax import checks, metrics
+from sam_jax import checks, metrics, schedules
 from sam_jax.attacks import geometry, inputs, model, objectives, survivors
 from sam_jax.attacks.geometry import Images, Scalar, wide
 from sam_jax.attacks.objectives import Labels, Objective
@@ -147,29 +146,13 @@ def run_once(
     evaluate = functools.partial(_evaluate, predict, labels, objective, eot)
     state = _initial(points, evaluate(points, keys[0]), 2 * eps)
     for i, (length, step_key) in enumerate(
-        zip(checkpoints(steps), keys[1:], strict=True)
+        zip(schedules.apgd_checkpoints(steps), keys[1:], strict=True)
     ):
         # The first step has no step before it to go along.
         points = _move(state, images, eps, 1.0 if i == 0 else MOMENTUM, norm)
         value = evaluate(points, step_key)
         state = _absorb(state, points, value, length)
     return state
-
-
-def checkpoints(steps: int) -> Iterator[int]:
-    """For each step the steps since the last checkpoint if it is one, else 0.
-
-    The first checkpoint is after 22% of the steps, every later stretch 3% of all steps
-    shorter than the one before, down to 6% (Sec. 3.2), in whole steps, 1 at least.
-    """
-    length, least = max(int(0.22 * steps), 1), max(int(0.06 * steps), 1)
-    count = 0
-    for _ in range(steps):
-        count += 1
-        due = count == length
-        yield length if due else 0
-        if due:
-            length, count = max(length - max(int(0.03 * steps), 1), least), 0
 
 
 @functools.partial(jax.jit, static_argnames=("norm", "start"))

@@ -113,29 +113,6 @@ def shrinkage(
     return jnp.sum(here * there, 0) / (len(residuals) * m)
 
 
-def closed_form(
-    network: networks.Network,
-    params: networks.Params,
-    examples: networks.Examples,
-    *,
-    rho: Float[Array, ""] | float,
-    m: int,
-) -> networks.Params:
-    """The gradient of Eq. 10 and 11 (unnormalised ascent) without a derivative taken.
-
-    It never forms the n perturbed weight vectors, which makes SumMax several times
-    faster than the general core.
-    """
-    residuals = examples.x @ network.beta(params) - examples.y
-    ascended = ascended_residuals(network, params, examples, rho=rho, m=m)
-    a = ascended @ examples.x / len(residuals)
-    b = rho * shrinkage(examples.x, residuals, ascended, m=m)
-    if isinstance(params, networks.Squares):
-        return networks.Squares(params.plus * (b + a), params.minus * (b - a))
-    u, v = params
-    return networks.Product(a * v + b * u, a * u + b * v)
-
-
 def _pull(
     x: Float[Array, "n d"], residuals: Float[Array, " n"], m: int
 ) -> tuple[Float[Array, "g m d"], Float[Array, "g d"]]:

@@ -27,21 +27,60 @@ class Rule(NamedTuple):
     deviation: float
 
 
-def initial_rule(name: str, shape: tuple[int, ...]) -> Rule:
-    """How a parameter starts, by its name in flax and its shape.
+class Layer(NamedTuple):
+    """What the rules ask of a layer.
+
+    name: of its class. kind: "conv", "dense", "embedding", or "other".
+    inputs: how many leading axes of a dense kernel are inputs; the others are outputs.
+    """
+
+    name: str
+    kind: str
+    inputs: int = 1
+
+    @classmethod
+    def of(cls, module: nn.Module) -> "Layer":
+        """The layer that a module is, asked while it is being called."""
+        name = type(module).__name__
+        if isinstance(module, nn.Conv):
+            return cls(name, "conv")
+        if isinstance(module, nn.Embed):
+            return cls(name, "embedding")
+        if isinstance(module, nn.Dense):
+            return cls(name, "dense")
+        if isinstance(module, nn.DenseGeneral) and not module.batch_dims:
+            several = isinstance(module.axis, tuple | list)
+            return cls(name, "dense", len(module.axis) if several else 1)
+        return cls(name, "other")
+
+
+def initial_rule(name: str, shape: tuple[int, ...], layer: Layer) -> Rule:
+    """How a parameter starts, by its name in flax, its shape, and the layer it is of.
 
     - convolution kernel [..., in, out]: N(0, 2 / (positions * out)), which keeps the
       variance of the gradient through a ReLU layer (He et al. 2015, Eq. 14: fan-out);
-    - dense kernel [in, out]: N(0, 1 / in), which keeps the second moment of the inputs
-      (LeCun et al. 1998, Sec. 4.6);
+    - dense kernel [in..., out...]: N(0, 1 / in), which keeps the second moment of the
+      inputs (LeCun et al. 1998, Sec. 4.6). Attention's have several axes of each;
+    - embedding [entries, features]: N(0, 1 / features), flax's own;
     - norm scale 1; biases 0; running mean 0 and variance 1.
+
+    Raises: ValueError for a kernel of a layer of another kind.
     """
     constants = {"scale": 1.0, "bias": 0.0, "mean": 0.0, "var": 1.0}
+    if (name, layer.kind) == ("embedding", "embedding"):
+        return Rule(0.0, math.sqrt(1 / shape[1]))
     if name != "kernel":
         return Rule(checks.choose("parameter name", name, constants), 0.0)
-    if len(shape) == 2:
-        return Rule(0.0, math.sqrt(1 / shape[0]))
-    return Rule(0.0, math.sqrt(2 / (math.prod(shape[:-2]) * shape[-1])))
+    if layer.kind == "conv":
+        return Rule(0.0, math.sqrt(2 / (math.prod(shape[:-2]) * shape[-1])))
+    if layer.kind != "dense":
+        raise ValueError(
+            f"Received a kernel of shape {shape} of a layer {layer.name}, "
+            "for whose kernel there is no rule; there is one for flax's Dense, "
+            "DenseGeneral (attention) and Conv. Use those, or initialise by "
+            "module.init."
+        )
+    return Rule(0.0, math.sqrt(1 / math.prod(shape[: layer.inputs])))
 
 
 def initialize(
@@ -67,19 +106,42 @@ def initialize(
     for size in image_shape:
         checks.integer("image_shape", size, 1)
     example = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    init = functools.partial(module.init, train=False)
-    variables = jax.eval_shape(init, jax.random.key(0), example)
+    variables, layers = _trace(module, example)
     leaves, structure = jax.tree_util.tree_flatten_with_path(variables)
     wide = jnp.promote_types(dtype, jnp.float32)
     plan = tuple(
         (
-            initial_rule(path[-1].key, leaf.shape),
+            _rule_of(path, leaf, layers),
             leaf.shape,
             jnp.dtype(wide if path[0].key == "batch_stats" else dtype),
         )
         for path, leaf in leaves
     )
     return jax.tree.unflatten(structure, _draw(key, plan))
+
+
+def _trace(
+    module: nn.Module, example: jax.ShapeDtypeStruct
+) -> tuple[Any, dict[tuple[str, ...], Layer]]:
+    """The shapes of a module's variables, and its layers by path."""
+    layers: dict[tuple[str, ...], Layer] = {}
+
+    def note(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        if context.method_name == "__call__":
+            layers[context.module.path] = Layer.of(context.module)
+        return call(*args, **kwargs)
+
+    init = functools.partial(module.init, train=False)
+    with nn.intercept_methods(note):
+        return jax.eval_shape(init, jax.random.key(0), example), layers
+
+
+def _rule_of(path: Any, leaf: Any, layers: dict[tuple[str, ...], Layer]) -> Rule:
+    _, *place, name = (part.key for part in path)
+    try:
+        return initial_rule(name, leaf.shape, layers[tuple(place)])
+    except ValueError as error:
+        raise ValueError(f"{'/'.join([*place, name])}: {error}") from None
 
 
 @functools.partial(jax.jit, static_argnames="plan")

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sam_jax import checks
+from sam_jax import checks, schedules
 from sam_jax.core import trees
 from sam_jax.core.objective import Objective
 from sam_jax.sharpness import measures
@@ -22,9 +22,9 @@ from sam_jax.sharpness.measures import Values
 Tree = Any
 Oracle = Callable[[Tree], tuple[Values, Tree]]
 METHODS = ("one_step", "projected", "apgd")
-# Croce & Hein 2020, Sec. 3: first checkpoint, decrement, least interval, as shares of
-# the steps; share of rising steps under which the step is halved; weight of the step.
-FIRST, DECREMENT, LEAST, RISING, MOMENTUM = 0.22, 0.03, 0.06, 0.75, 0.75
+# Croce & Hein 2020, Sec. 3: share of rising steps under which the step is halved;
+# weight of the step.
+RISING, MOMENTUM = 0.75, 0.75
 
 
 class Sharpness(NamedTuple):
@@ -116,23 +116,21 @@ def _apgd(oracle: Oracle, u: Tree, rho: float, steps: int) -> list[Values]:
     values, slope = oracle(u)
     met, size, previous = [values], 2 * rho, u
     best_u, best_slope, best = u, slope, float(values.loss)
-    rising, since, at_last, halved = 0, 0, best, False
-    ends = _checkpoints(steps)
-    for step in range(1, steps + 1):
-        u, previous = _with_momentum(u, previous, slope, size, rho, step == 1), u
+    rising, at_last, halved = 0, best, False
+    for step, length in enumerate(schedules.apgd_checkpoints(steps)):
+        u, previous = _with_momentum(u, previous, slope, size, rho, step == 0), u
         values, slope = oracle(u)
         met.append(values)
         rising += float(values.loss) > float(met[-2].loss)
-        since += 1
         if float(values.loss) > best:
             best_u, best_slope, best = u, slope, float(values.loss)
-        if step in ends:
+        if length:
             stuck = not halved and best <= at_last
-            halved = rising < RISING * since or stuck
+            halved = rising < RISING * length or stuck
             if halved:
                 size /= 2
                 u, slope, previous = best_u, best_slope, best_u
-            rising, since, at_last = 0, 0, best
+            rising, at_last = 0, best
     return met
 
 
@@ -155,15 +153,6 @@ def _with_momentum(
 def _move(u: Tree, slope: Tree, size: float, rho: float) -> Tree:
     """A normalised step, projected on the ball."""
     return trees.project(trees.add_scaled(u, size, trees.unit(slope)), rho)
-
-
-def _checkpoints(steps: int) -> set[int]:
-    """After which steps the step size is looked at."""
-    place, before, ends = FIRST, 0.0, []
-    while place < 1:
-        ends.append(int(np.ceil(place * steps)))
-        place, before = place + max(place - before - DECREMENT, LEAST), place
-    return set(ends)
 
 
 _CLIMBS = {"one_step": _one_step, "projected": _projected, "apgd": _apgd}

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from sam_jax import attacks
+from sam_jax import attacks, schedules
 from sam_jax.attacks import random_squares
-from sam_jax.attacks.apgd import checkpoints
 from tests.attacks.networks import (
     images_and_labels,
     lengths,
@@ -102,11 +101,11 @@ def test_one_step_of_pgd_is_the_closed_form(norm):
 
 
 def test_checkpoints_are_those_of_the_paper():
-    steps = np.array(list(checkpoints(100)))
+    steps = np.array(list(schedules.apgd_checkpoints(100)))
     at = np.flatnonzero(steps) + 1
     np.testing.assert_array_equal(at, [22, 41, 57, 70, 80, 87, 93, 99])
     np.testing.assert_array_equal(steps[at - 1], [22, 19, 16, 13, 10, 7, 6, 6])
-    assert list(checkpoints(1)) == [1]
+    assert list(schedules.apgd_checkpoints(1)) == [1]
 
 
 def test_the_square_shrinks_by_the_schedule():

@@ -131,6 +131,55 @@ def test_a_leaf_without_a_rule_is_refused():
         models.initialize(Odd(), KEY, (4, 4, 1))
 
 
+class Attention(nn.Module):
+    """Tokens of pixels, attention in two heads, a head of three classes."""
+
+    @nn.compact
+    def __call__(self, images, train):
+        x = images.reshape(len(images), 64, -1)
+        x = nn.MultiHeadDotProductAttention(num_heads=2, qkv_features=32)(x)
+        return nn.Dense(3)(x.mean(1))
+
+
+def test_attention_starts_by_the_inputs_of_its_layers():
+    variables = models.initialize(Attention(), KEY, (8, 8, 24))
+    found = variables["params"]["MultiHeadDotProductAttention_0"]
+    shapes = {name: layer["kernel"].shape for name, layer in found.items()}
+    assert shapes == {
+        "query": (24, 2, 16),
+        "key": (24, 2, 16),
+        "value": (24, 2, 16),
+        "out": (2, 16, 24),
+    }
+    for name, inputs in (("query", 24), ("value", 24), ("out", 32)):
+        z = np.asarray(found[name]["kernel"], float).ravel() * math.sqrt(inputs)
+        assert abs(z.var() - 1) < 4.5 * math.sqrt(2 / z.size), name
+
+
+def test_an_embedding_starts_by_its_features():
+    class Words(nn.Module):
+        @nn.compact
+        def __call__(self, images, train):
+            tokens = images.reshape(len(images), -1).astype(int)
+            return nn.Embed(50, 40)(tokens).mean(1)
+
+    table = models.initialize(Words(), KEY, (4, 4, 1))["params"]["Embed_0"]["embedding"]
+    z = np.asarray(table, float).ravel() * math.sqrt(40)
+    assert abs(z.var() - 1) < 4.5 * math.sqrt(2 / z.size)
+
+
+def test_a_kernel_of_an_unknown_layer_is_refused():
+    class Bilinear(nn.Module):
+        @nn.compact
+        def __call__(self, images, train):
+            x = images.reshape(len(images), -1)
+            kernel = self.param("kernel", nn.initializers.ones, (16, 16, 3))
+            return jnp.einsum("bi,bj,ijk->bk", x, x, kernel)
+
+    with pytest.raises(ValueError, match=r"kernel: .*layer Bilinear.*there is no rule"):
+        models.initialize(Bilinear(), KEY, (4, 4, 1))
+
+
 @pytest.mark.parametrize("shape", [(0, 8, 1), (8, 8, -1)])
 def test_an_empty_image_shape_is_refused(shape):
     model = models.create("linear", num_classes=3)
