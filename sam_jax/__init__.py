@@ -13,16 +13,12 @@ from sam_jax.core.implicit import (
     per_example_norms,
 )
 from sam_jax.core.objective import Objective
-from sam_jax.transforms import (
-    SamState,
-    active_between,
+from sam_jax.transforms import SamState, active_between, norm_layers, only, periodic
+from sam_jax.transforms.variants import (
     asam,
     gsam,
     layerwise_sam,
     max_sum,
-    norm_layers,
-    only,
-    periodic,
     random_perturbation,
     sam,
     sam_derivative,

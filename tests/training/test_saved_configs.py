@@ -73,7 +73,7 @@ def test_what_no_variant_does_any_more_is_named(tmp_path):
     stored["sam"]["kind"] = "gsam"
     path = tmp_path / "config.json"
     path.write_text(json.dumps(stored))
-    with pytest.raises(run_config.ConfigError, match="'adaptive' with .*'gsam'"):
+    with pytest.raises(run_config.ConfigError, match=r"'adaptive' with .*'gsam'"):
         run_config.read(path)
 
 

@@ -1,6 +1,7 @@
 """What holds for every transform: rho = 0, dtypes, transformations, places in optax."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 from flax import linen, nnx
 
 import sam_jax
-from sam_jax.transforms import factory
+from sam_jax.transforms import VARIANTS, factory
 from tests.transforms.problems import (
     BATCH,
     GRADS,
@@ -21,21 +22,13 @@ from tests.transforms.problems import (
     grad_fn,
 )
 
-FACTORIES = {
-    "sam": sam_jax.sam,
+FACTORIES = {name: variant.transformation for name, variant in VARIANTS.items()} | {
     "sam, two steps": functools.partial(sam_jax.sam, ascent_steps=2),
     "sam, unnormalised": functools.partial(sam_jax.sam, normalize=False),
-    "max_sum": sam_jax.max_sum,
-    "sum_max": sam_jax.sum_max,
     "sum_max, vmap": functools.partial(sam_jax.sum_max, implicit=False),
     "sum_max, m=2": functools.partial(sam_jax.sum_max, m=2),
     "sum_max, chunks": functools.partial(sam_jax.sum_max, m=2, chunk=2),
-    "sam_direction": sam_jax.sam_direction,
     "sam_derivative, m=2": functools.partial(sam_jax.sam_derivative, m=2),
-    "asam": sam_jax.asam,
-    "layerwise_sam": sam_jax.layerwise_sam,
-    "random_perturbation": sam_jax.random_perturbation,
-    "gsam": sam_jax.gsam,
 }
 every = pytest.mark.parametrize("name", FACTORIES)
 HALF = jax.tree.map(lambda x: x[:4], BATCH)
@@ -155,6 +148,18 @@ def test_several_devices_share_a_batch(name):
         jax.tree.map(lambda p: p[None], PARAMS)
     )
     assert_same(jax.tree.map(lambda p: p[0], received), expected(name))
+
+
+def test_every_variant_is_public_and_has_its_gradients_options():
+    for name, variant in VARIANTS.items():
+        assert getattr(sam_jax, name) is variant.transformation
+        assert name in sam_jax.__all__
+        signature = inspect.signature(variant.transformation).parameters
+        received = {p.name: p.default for p in signature.values()}
+        assert received.pop("rho") is inspect.Parameter.empty
+        assert received.pop("axis_name") is None
+        received.pop("seed", None)  # makes the key of a point
+        assert received == variant.options
 
 
 def test_flax_linen_and_nnx_give_the_same_step():
