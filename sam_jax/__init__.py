@@ -23,6 +23,7 @@ from sam_jax.transforms.variants import (
     sam,
     sam_derivative,
     sam_direction,
+    stable_sam,
     sum_max,
 )
 
@@ -49,6 +50,7 @@ __all__ = [
     "sam_derivative",
     "sam_direction",
     "sharpness_aware_gradient",
+    "stable_sam",
     "sum_max",
 ]
 

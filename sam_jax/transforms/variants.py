@@ -20,6 +20,7 @@ from sam_jax.transforms.scaled import (
     layerwise_sam,
     layerwise_sam_gradient,
 )
+from sam_jax.transforms.stable_sam import stable_sam, stable_sam_gradient
 from sam_jax.transforms.sum_max import sum_max, sum_max_gradient
 from sam_jax.transforms.swaps import (
     sam_derivative,
@@ -59,4 +60,5 @@ VARIANTS: dict[str, Variant] = {
     "layerwise_sam": Variant(layerwise_sam_gradient, layerwise_sam),
     "random_perturbation": Variant(random_perturbation_gradient, random_perturbation),
     "gsam": Variant(gsam_gradient, gsam),
+    "stable_sam": Variant(stable_sam_gradient, stable_sam),
 }
