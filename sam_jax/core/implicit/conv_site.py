@@ -30,6 +30,7 @@ from jax import lax
 from jax.extend.core import JaxprEqn
 from jaxtyping import Array, Float
 
+from sam_jax.core.implicit import equations
 from sam_jax.core.implicit.sites import Site, exact_product
 from sam_jax.ops import convolution
 
@@ -91,8 +92,10 @@ class Conv(Site):
     summed: int | None
 
     @classmethod
-    def of(cls, eqn: JaxprEqn) -> "Conv | None":
+    def of(cls, eqn: JaxprEqn, weight: int) -> "Conv | None":
         """The site of a convolution; None for forms that no layer has."""
+        if weight != 1 or not equations.are_real((*eqn.invars, *eqn.outvars)):
+            return None
         params = eqn.params
         numbers, blocks = params["dimension_numbers"], params["feature_group_count"]
         x, v, y = (a.aval.shape for a in (*eqn.invars, *eqn.outvars))

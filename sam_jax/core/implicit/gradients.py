@@ -1,16 +1,26 @@
-"""The sharpness-aware gradient of small groups, from the two passes."""
+"""The sharpness-aware gradient of small groups, from two passes.
 
+Pass 1, at w, gives every group's gradient g in factored form (`clean_pass`,
+`factored`). Pass 2 evaluates the network at w + c g without forming it
+(`perturbed_pass`). Both are mapped over groups by `jax.vmap` with w unbatched, so that
+the gradient of pass 2 with respect to w (`descent`) is one ordinary backward pass over
+all groups.
+"""
+
+import functools
 import warnings
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sam_jax.core import ascent, groups, trees
 from sam_jax.core.gradient import Gradient, check_swap, sharpness_aware_gradient
-from sam_jax.core.implicit import passes, penalty, plan, separable
-from sam_jax.core.objective import Objective, batch_size
+from sam_jax.core.implicit import descent
+from sam_jax.core.implicit.clean_pass import clean_pass
+from sam_jax.core.implicit.network import trace
+from sam_jax.core.implicit.plan import Plan
+from sam_jax.core.objective import Objective
 
 Tree = Any
 LARGE = 256 * 2**20  # bytes of copies of one parameter that are worth a warning
@@ -54,38 +64,14 @@ def gradient(
     network = trace(objective, params, jax.tree.map(lambda x: x[0], pieces), mask)
     _warn(network.plan, formed.number if chunk is None else chunk)
 
-    def sums(pieces: Tree) -> tuple[Tree, Tree]:
-        return _sums(network, params, pieces, rho, normalize, swap)
-
+    sums = functools.partial(
+        descent.sums, network, params, rho=rho, normalize=normalize, swap=swap
+    )
     like, _ = jax.eval_shape(sums, pieces)
     mean, kept = groups.average_sums(sums, pieces, like, chunk)
     new, aux, length = formed.combine(mean)
     losses, outputs = kept
     return Gradient(new, None, losses, outputs, aux, length)
-
-
-def trace(
-    objective: Objective, params: Tree, group: Tree, mask: Tree = None
-) -> passes.Network:
-    """Traces an objective on one group's batch, and plans for every parameter.
-
-    Args:
-      mask: bools like params: the leaves that are perturbed; None for all.
-
-    Raises: ValueError for an objective that mixes examples, if the group is of one.
-    """
-    leaves, structure = jax.tree.flatten(params)
-    allowed = [True] * len(leaves)
-    if mask is not None:
-        allowed = ascent.mask_leaves(mask, structure)
-    active = [a and trees.is_floating(w) for a, w in zip(allowed, leaves, strict=True)]
-    decays: list[Any] = [0] * len(leaves)
-    if objective.penalty is not None:
-        decays = penalty.decays(objective.penalty_gradient, params)
-    made = plan.make(objective.forward, params, group, active=active, decays=decays)
-    if batch_size(group) == 1:
-        separable.refuse_mixing(objective, params, group)
-    return passes.Network(objective, made, decays)
 
 
 def implicit_gradient(
@@ -108,8 +94,9 @@ def implicit_gradient(
 
         x' (W + c_i X_i^T D_i) = x' W + c_i (x' X_i^T) D_i,
 
-    and |g_i|^2 = <X_i X_i^T, D_i D_i^T> summed over layers. `core.implicit.passes` has
-    the rest of the algebra, and the sources of its parts.
+    and |g_i|^2 = <X_i X_i^T, D_i D_i^T> summed over layers. `factored` has the norm and
+    its sources, `perturbed_pass` the perturbed network with its L2 term, and `sites`
+    the algebra of a layer.
 
     Args:
       objective: what `predict` sees is one group of m examples at a time.
@@ -144,58 +131,11 @@ def per_example_norms(
     """
     pieces = groups.split(batch, groups.form(batch, m).number)
     network = trace(objective, params, jax.tree.map(lambda x: x[0], pieces))
-    return jax.vmap(lambda group: passes.clean_pass(network, params, group).norm)(
-        pieces
-    )
+    return jax.vmap(lambda group: clean_pass(network, params, group).norm)(pieces)
 
 
-def _sums(
-    network: passes.Network,
-    params: Tree,
-    pieces: Tree,
-    rho: trees.Scalar,
-    normalize: bool,
-    swap: str | None,
-) -> tuple[Tree, Tree]:
-    """Both passes over some groups: sums of (gradient, aux, length); what is kept."""
-    clean = jax.vmap(lambda group: passes.clean_pass(network, params, group))(pieces)
-    lengths = clean.norm
-    scale = trees.reciprocal(lengths) if normalize else jnp.ones_like(lengths)
-    scales = jnp.asarray(rho, lengths.dtype) * scale
-    leaves, rebuild = trees.floating(params)
-
-    def perturbed(w: Tree, group: Tree, clean: passes.Clean, c: jax.Array):
-        return passes.perturbed_pass(network, w, group, clean, c, params)
-
-    def descend(leaves: list) -> jax.Array:
-        def one(group, clean, c):
-            outputs, penalty = perturbed(rebuild(leaves), group, clean, c)
-            if swap == "direction":
-                return trees.dot(clean.cotangent, outputs) + penalty
-            return network.mean_loss(outputs, group)[0] + penalty
-
-        return jnp.sum(jax.vmap(one)(pieces, clean, scales))
-
-    def descend_at_w(leaves: list) -> jax.Array:
-        def one(group, clean, c):
-            outputs, _ = perturbed(params, group, clean, c)
-            slope = jax.grad(network.mean_loss, has_aux=True)(outputs, group)[0]
-            w = rebuild(leaves)
-            here, _ = network.objective.forward(w, group)
-            value = trees.dot(slope, here)
-            penalty = network.objective.penalty
-            return value if penalty is None else value + penalty(w)
-
-        return jnp.sum(jax.vmap(one)(pieces, clean, scales))
-
-    new = jax.grad(descend_at_w if swap == "derivative" else descend)(leaves)
-    aux = jax.tree.map(lambda x: jnp.sum(x, 0), clean.aux)
-    total = (rebuild(new, fill=0), aux, jnp.sum(scales * lengths))
-    return total, (groups.join(clean.losses), groups.join(clean.outputs))
-
-
-def _warn(made: plan.Plan, number: Any) -> None:
-    for leaf in made.leaves:
+def _warn(plan: Plan, number: Any) -> None:
+    for leaf in plan.leaves:
         size = leaf.bytes * int(number)
         if leaf.mode == "materialised" and size > LARGE:
             warnings.warn(

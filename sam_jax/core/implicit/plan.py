@@ -16,30 +16,26 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 
-from sam_jax.core.implicit import interpreter
-from sam_jax.core.implicit.conv_site import Conv
+from sam_jax.core.implicit import equations, interpreter, primitives
 from sam_jax.core.implicit.interpreter import Key
-from sam_jax.core.implicit.sites import Dot, Site, Take
-from sam_jax.ops import convolution
+from sam_jax.core.implicit.penalty import Other, Term, Unpenalised
+from sam_jax.core.implicit.sites import Site
 
 Tree = Any
 Mode = Literal["gram", "explicit", "materialised", "still"]
 
-# Primitives that move or cast the entries of an array, each to a place of its own.
-VIEWS = frozenset(
-    ("reshape", "transpose", "squeeze", "expand_dims", "convert_element_type", "copy")
-)
 
-
-class View(NamedTuple):
-    """What the walk knows of a value: parameter number `leaf`, seen through `steps`."""
+class Parameter(NamedTuple):
+    """What the walk knows of a value: parameter number `leaf`, seen through `steps`,
+    the views that were taken of it.
+    """
 
     leaf: int
     steps: tuple[str, ...]
 
 
 class Use(NamedTuple):
-    """A parameter read at the site of equation `key`, through the steps of a view."""
+    """A parameter read at the site of equation `key`, seen through `steps`."""
 
     key: Key
     site: Site
@@ -52,6 +48,7 @@ class Leaf:
 
     path, shape, dtype: as in the tree. uses: its sites, if it is implicit.
     mode: "gram", "explicit", "materialised", or "still" (not perturbed). why: in words.
+    penalty: what the penalty is to it.
     """
 
     path: str
@@ -60,6 +57,7 @@ class Leaf:
     uses: tuple[Use, ...]
     mode: Mode
     why: str
+    penalty: Term
 
     @property
     def bytes(self) -> int:
@@ -90,7 +88,7 @@ def make(
     group: Tree,
     *,
     active: Sequence[bool],
-    decays: Sequence[Any],
+    terms: Sequence[Term],
 ) -> Plan:
     """Traces forward(params, group) and decides for every parameter.
 
@@ -98,14 +96,14 @@ def make(
       forward: (params, group) -> outputs, any pytree.
       params, group: arrays or their shapes; group has the m examples of one group.
       active: for each leaf of params, whether it may be perturbed.
-      decays: for each leaf, what `penalty.decays` found.
+      terms: for each leaf, what the penalty is to it.
     """
     paths, _ = jax.tree_util.tree_flatten_with_path(params)
     jaxpr, outputs = jax.make_jaxpr(forward, return_shape=True)(params, group)
     uses, others = _find_uses(jaxpr, len(paths))
     leaves = []
     for i, (path, value) in enumerate(paths):
-        mode, why = _decide(uses[i], others[i], active[i], decays[i])
+        mode, why = _decide(uses[i], others[i], active[i], terms[i])
         leaves.append(
             Leaf(
                 jax.tree_util.keystr(path),
@@ -114,6 +112,7 @@ def make(
                 tuple(uses[i]) if mode in ("gram", "explicit") else (),
                 mode,
                 why,
+                terms[i],
             )
         )
     return Plan(jaxpr, jax.tree.structure(outputs), tuple(leaves))
@@ -127,58 +126,43 @@ def _find_uses(
     others: list[list[str]] = [[] for _ in range(count)]
 
     def visit(key: Key, eqn: JaxprEqn, inputs: list[Any]) -> tuple[list[Any], dict]:
-        seen = [(i, x) for i, x in enumerate(inputs) if isinstance(x, View)]
-        name = eqn.primitive.name
-        if len(seen) == 1:
-            position, view = seen[0]
-            if name in VIEWS and _is_real(eqn.outvars[0].aval):
-                return [View(view.leaf, (*view.steps, f"{name}{eqn.params}"))], {}
-            site = _site(eqn, position)
+        read = [(i, x) for i, x in enumerate(inputs) if isinstance(x, Parameter)]
+        name = equations.name(eqn)
+        if len(read) == 1:
+            position, seen = read[0]
+            if primitives.view(eqn) is not None:
+                return [Parameter(seen.leaf, (*seen.steps, f"{name}{eqn.params}"))], {}
+            site = primitives.site(eqn, position)
             if site is not None:
-                uses[view.leaf].append(Use(key, site, view.steps))
+                uses[seen.leaf].append(Use(key, site, seen.steps))
                 return [None], {}
-        for _, view in seen:
-            others[view.leaf].append(name)
+        for _, seen in read:
+            others[seen.leaf].append(name)
         return [None] * len(eqn.outvars), {}
 
-    inputs: list[View | None] = [None] * len(jaxpr.jaxpr.invars)
-    inputs[:count] = [View(i, ()) for i in range(count)]
+    inputs: list[Parameter | None] = [None] * len(jaxpr.jaxpr.invars)
+    inputs[:count] = [Parameter(i, ()) for i in range(count)]
     consts = [None] * len(jaxpr.consts)
     outputs, _ = interpreter.walk_abstract(jaxpr.jaxpr, consts, inputs, visit)
-    for view in outputs:
-        if isinstance(view, View):
-            others[view.leaf].append("the outputs")
+    for seen in outputs:
+        if isinstance(seen, Parameter):
+            others[seen.leaf].append("the outputs")
     return uses, others
 
 
-def _site(eqn: JaxprEqn, position: int) -> Site | None:
-    """The site of an equation that reads a parameter at one position, if it is one."""
-    name = eqn.primitive.name
-    read = eqn.invars[:2] if name in ("dot_general", *convolution.NAMES) else ()
-    if not all(_is_real(v.aval) for v in (*read, *eqn.outvars)):
-        return None
-    if name == "dot_general":
-        return Dot.of(eqn, position)
-    if name in convolution.NAMES and position == 1:
-        return Conv.of(eqn)
-    if name == "gather" and position == 0:
-        return Take.of(eqn)
-    return None
-
-
 def _decide(
-    uses: list[Use], others: list[str], active: bool, decay: Any
+    uses: list[Use], others: list[str], active: bool, penalty: Term
 ) -> tuple[Mode, str]:
+    """How a parameter is held, and why, in words."""
     unread = not uses and not others
-    unpenalised = isinstance(decay, int)
     if not active:
         return "still", "outside the mask, or not a floating array"
-    if unread and unpenalised:
+    if unread and isinstance(penalty, Unpenalised):
         return "still", "not read by predict"
     if others or unread:
         names = ", ".join(sorted(set(others))) or "the penalty alone"
         return "materialised", f"read by {names}"
-    if decay is None:
+    if isinstance(penalty, Other):
         return "materialised", "the penalty is no multiple of its squared norm"
     if len({(use.site.layout, use.steps) for use in uses}) > 1:
         return "materialised", "used in several forms"
@@ -200,10 +184,6 @@ def _costs(sites: Sequence[Site]) -> tuple[float, float]:
     mix = first.blocks * positions**2 * first.outputs
     matrix = first.blocks * first.inputs * first.outputs
     return 3.0 * (gram + mix), float(matrix * positions)
-
-
-def _is_real(aval: Any) -> bool:
-    return jnp.issubdtype(aval.dtype, jnp.floating)
 
 
 def _width(dtype: Any) -> int:

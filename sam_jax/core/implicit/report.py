@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import jax
 
 from sam_jax.core import groups
-from sam_jax.core.implicit import gradients, plan
+from sam_jax.core.implicit import plan
+from sam_jax.core.implicit.network import trace
 from sam_jax.core.objective import Objective
 
 
@@ -49,4 +50,4 @@ def implicit_report(
         lambda x: jax.ShapeDtypeStruct((x.shape[0] // number, *x.shape[1:]), x.dtype),
         batch,
     )
-    return Report(gradients.trace(objective, params, group).plan.leaves, number)
+    return Report(trace(objective, params, group).plan.leaves, number)

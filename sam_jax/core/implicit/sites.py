@@ -35,7 +35,7 @@ from jax.extend.core import JaxprEqn
 from jaxtyping import Array, Float, Int, Shaped
 
 from sam_jax.core import trees
-from sam_jax.core.implicit import interpreter
+from sam_jax.core.implicit import equations
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,6 +52,13 @@ class Site(abc.ABC):
     positions: int
     inputs: int
     outputs: int
+
+    @classmethod
+    @abc.abstractmethod
+    def of(cls, eqn: JaxprEqn, weight: int) -> "Site | None":
+        """The site of an equation whose input number `weight` is the weight; None for
+        forms that the class has no algebra for.
+        """
 
     @property
     def x(self) -> Any:
@@ -81,7 +88,7 @@ class Site(abc.ABC):
     def evaluate(self, x: Shaped[Array, "..."], v: Array) -> Array:
         """The equation as the network has it: y from x and V."""
         inputs = (v, x) if self.weight == 0 else (x, v)
-        return interpreter.evaluate(self.eqn, inputs)[0]
+        return equations.evaluate(self.eqn, inputs)[0]
 
     @abc.abstractmethod
     def matrix(self, v: Array) -> Float[Array, "G K N"]:
@@ -142,12 +149,12 @@ class Dot(Site):
     """dot_general with the weight on one side: dense layers and projections."""
 
     @classmethod
-    def of(cls, eqn: JaxprEqn, weight: int) -> "Dot":
+    def of(cls, eqn: JaxprEqn, weight: int) -> "Dot | None":
+        if not equations.are_real((*eqn.invars, *eqn.outvars)):
+            return None
         x, v = eqn.invars[1 - weight].aval.shape, eqn.invars[weight].aval.shape
-        (_, _, x_free), (contracted, blocks, v_free) = (
-            _axes(eqn, 1 - weight),
-            _axes(eqn, weight),
-        )
+        _, _, x_free = _axes(eqn, 1 - weight)
+        contracted, blocks, v_free = _axes(eqn, weight)
         return cls(
             eqn,
             weight,
@@ -212,8 +219,10 @@ class Take(Site):
     """
 
     @classmethod
-    def of(cls, eqn: JaxprEqn) -> "Take | None":
+    def of(cls, eqn: JaxprEqn, weight: int) -> "Take | None":
         """The site of a gather of whole rows; None for any other gather."""
+        if weight != 0 or not equations.are_real(eqn.outvars):
+            return None
         numbers, v, y = (
             eqn.params["dimension_numbers"],
             eqn.invars[0].aval,

@@ -1,0 +1,76 @@
+"""Pass 1 of a group: the network at w, and the factored gradient there.
+
+Zero shifts stand where pass 2 moves the network: probes, added to the outputs of the
+sites, and copies of the materialised leaves. One pull-back with respect to them gives
+the gradient d of every site's output, and the plain gradients of the copies.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sam_jax.core.implicit import factored
+from sam_jax.core.implicit.factored import FactoredGradient, Passed
+from sam_jax.core.implicit.network import Network, move
+from sam_jax.core.implicit.plan import Plan
+
+Tree = Any
+
+
+class Clean(NamedTuple):
+    """Pass 1 of a group, at w.
+
+    outputs, aux: of predict. losses: f[m], without the penalty.
+    cotangent: u, the gradient of the mean loss with respect to the outputs.
+    gradient: g, of the mean loss plus the penalty. norm: |g|.
+    """
+
+    outputs: Tree
+    aux: Tree
+    losses: jax.Array
+    cotangent: Tree
+    gradient: FactoredGradient
+    norm: jax.Array
+
+
+def clean_pass(network: Network, params: Tree, group: Tree) -> Clean:
+    """Evaluates and differentiates the objective of one group at w = params."""
+
+    def forward(shifts):
+        copies, probes = shifts
+
+        def at_site(i, use, x, v):
+            y = use.site.evaluate(x, v)
+            return y + probes[use.key], Passed(v, x, y)
+
+        moved = move(params, copies)
+        (outputs, aux), passed = network.run(moved, group, at_site)
+        return outputs, (aux, passed)
+
+    shifts = _zero_shifts(network.plan, params)
+    outputs, pull, (aux, passed) = jax.vjp(forward, shifts, has_aux=True)
+    loss = jax.value_and_grad(network.mean_loss, has_aux=True)
+    (_, losses), cotangent = loss(outputs, group)
+    ((copies, signals),) = pull(cotangent)
+    gradient = factored.of_loss(network.plan, copies, signals, passed)
+    gradient = factored.with_penalty(network, params, gradient, passed)
+    norm = factored.norm(network, params, gradient, passed)
+    return Clean(outputs, aux, losses, cotangent, gradient, norm)
+
+
+def _zero_shifts(plan: Plan, params: Tree) -> tuple[dict, dict]:
+    """What pass 1 is differentiated by: copies of leaves, and probes at outputs."""
+    weights = jax.tree.leaves(params)
+    copies = {i: jnp.zeros_like(weights[i]) for i in plan.indices("materialised")}
+    probes = {use.key: _zeros(use.site.y) for leaf in plan.leaves for use in leaf.uses}
+    return copies, probes
+
+
+def _zeros(like: Any) -> jax.Array:
+    """Zeros, each device's own under `jax.shard_map` if `like` is: the gradient with
+    respect to shared ones would be summed over devices.
+    """
+    zeros = jnp.zeros(like.shape, like.dtype)
+    varying = tuple(like.manual_axis_type.varying)
+    return jax.lax.pcast(zeros, varying, to="varying") if varying else zeros

@@ -1,0 +1,161 @@
+"""The gradient of one group in factored form, and its norm.
+
+G is the gradient of the group's mean loss, and g = G + grad penalty(w) that of its
+objective. `sites` has the notation X, D, M of a layer, whose G is X^T D. For a leaf
+with an L2 term of factor lambda (see `penalty`), g = X^T D + lambda V. At a gram site
+this takes no product beyond those of the loss, since V enters linearly:
+
+    <X^T D, V> = <D, X V> = <d, y>,
+    |g|^2 = |X^T D|^2 + 2 lambda <d, y> + lambda^2 |V|^2,   |X^T D|^2 = <X X^T, D D^T>.
+
+Per-example gradient norms from X and D: Goodfellow (2015, arXiv:1510.01799) for dense
+layers, Rochette et al. (2019, arXiv:1912.06015) for convolutions, Li et al. (2022,
+arXiv:2110.05679) for sequences ("ghost clipping"), Bu et al. (2022, arXiv:2205.10683)
+for choosing between <X X^T, D D^T> and X^T D layer by layer.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sam_jax.core import trees
+from sam_jax.core.implicit.interpreter import Key
+from sam_jax.core.implicit.network import Network
+from sam_jax.core.implicit.penalty import L2
+from sam_jax.core.implicit.plan import Leaf, Plan, Use
+from sam_jax.core.implicit.sites import Site, exact_product, inner_product
+
+Tree = Any
+
+
+class Passed(NamedTuple):
+    """What pass 1 saw at a site. v: the weight there. x, y: input and output."""
+
+    v: jax.Array
+    x: jax.Array
+    y: jax.Array
+
+
+class FactoredGradient(NamedTuple):
+    """g of a group, each leaf in the form in which the plan holds it.
+
+    copies: leaf -> g, for materialised leaves.
+    matrices: leaf -> g as a matrix like M, for explicit leaves.
+    inputs, signals: site -> x and d, for gram leaves. They make up G; the rest of g,
+      lambda V, needs no more than w itself.
+    """
+
+    copies: dict[int, jax.Array]
+    matrices: dict[int, jax.Array]
+    inputs: dict[Key, jax.Array]
+    signals: dict[Key, jax.Array]
+
+
+def of_loss(
+    plan: Plan,
+    copies: dict[int, jax.Array],
+    signals: dict[Key, jax.Array],
+    passed: dict[Key, Passed],
+) -> FactoredGradient:
+    """G: keeps x and d of gram leaves, and makes X^T D of those of explicit leaves."""
+    gram = [use.key for i in plan.indices("gram") for use in plan.leaves[i].uses]
+    matrices = {}
+    for i in plan.indices("explicit"):
+        parts = [
+            _matrix_gradient(use.site, passed[use.key].x, signals[use.key])
+            for use in plan.leaves[i].uses
+        ]
+        matrices[i] = sum(parts[1:], start=parts[0])
+    return FactoredGradient(
+        copies,
+        matrices,
+        {key: passed[key].x for key in gram},
+        {key: signals[key] for key in gram},
+    )
+
+
+def _matrix_gradient(site: Site, x: jax.Array, d: jax.Array) -> jax.Array:
+    """X^T D: `site.apply` is linear in M, and this is its transpose."""
+    matrix = jax.eval_shape(site.matrix, site.v)
+    return jax.linear_transpose(lambda m: site.apply(x, m), matrix)(d)[0]
+
+
+def with_penalty(
+    network: Network, params: Tree, loss: FactoredGradient, passed: dict[Key, Passed]
+) -> FactoredGradient:
+    """g, from G: adds the penalty's gradient to the leaves that hold theirs whole."""
+    penalty = network.objective.penalty_gradient(params)
+    if penalty is None:
+        return loss
+    slopes = jax.tree.leaves(penalty)
+    copies = {i: trees.add(g, slopes[i]) for i, g in loss.copies.items()}
+    matrices = dict(loss.matrices)
+    for i, g in loss.matrices.items():
+        leaf = network.plan.leaves[i]
+        if isinstance(leaf.penalty, L2):
+            use = leaf.uses[0]
+            m = use.site.matrix(passed[use.key].v)
+            matrices[i] = trees.add_scaled(g, leaf.penalty.factor, m)
+    return loss._replace(copies=copies, matrices=matrices)
+
+
+def norm(
+    network: Network,
+    params: Tree,
+    gradient: FactoredGradient,
+    passed: dict[Key, Passed],
+) -> jax.Array:
+    """|g| over all perturbed leaves, f[], in float32 or wider."""
+    squares = [trees.dot(part, part) for part in (gradient.copies, gradient.matrices)]
+    weights = jax.tree.leaves(params)
+    for i in network.plan.indices("gram"):
+        leaf = network.plan.leaves[i]
+        squares.append(_squared_gram_norm(leaf, gradient))
+        if isinstance(leaf.penalty, L2):
+            factor = leaf.penalty.factor
+            squares += [
+                2 * factor * trees.dot(gradient.signals[use.key], passed[use.key].y)
+                for use in leaf.uses
+            ]
+            squares.append(factor**2 * trees.dot(weights[i], weights[i]))
+    return jnp.sqrt(jnp.maximum(sum(squares), 0))  # rounding can leave less than 0
+
+
+def _squared_gram_norm(leaf: Leaf, gradient: FactoredGradient) -> jax.Array:
+    """|X^T D|^2 = <X X^T, D D^T>."""
+    use = leaf.uses[0]
+    if len(leaf.uses) == 1:
+        x = gradient.inputs[use.key]
+        gram = use.site.gram(x, x)
+    else:
+        lefts = _lefts(leaf, gradient.inputs)
+        gram = use.site.inner(lefts, lefts)
+    d = _rows(leaf, gradient.signals)
+    return jnp.sum(gram * inner_product(d, d))
+
+
+def gram_change(
+    leaf: Leaf, use: Use, x: jax.Array, gradient: FactoredGradient
+) -> jax.Array:
+    """(X' X^T) D: what y at a use changes by where the weight changes by X^T D.
+
+    Args:
+      x: the input X' of this use at the perturbed point.
+    """
+    site = use.site
+    if len(leaf.uses) == 1:
+        gram = site.gram(x, gradient.inputs[use.key])
+    else:
+        gram = site.inner(site.left(x), _lefts(leaf, gradient.inputs))
+    return site.unrows(exact_product(gram, _rows(leaf, gradient.signals)))
+
+
+def _lefts(leaf: Leaf, inputs: dict[Key, jax.Array]) -> jax.Array:
+    """X of all uses of a weight: those of one layer called twice are positions too."""
+    return jnp.concatenate([u.site.left(inputs[u.key]) for u in leaf.uses], axis=1)
+
+
+def _rows(leaf: Leaf, signals: dict[Key, jax.Array]) -> jax.Array:
+    """D of all uses of a weight."""
+    return jnp.concatenate([u.site.rows(signals[u.key]) for u in leaf.uses], axis=1)

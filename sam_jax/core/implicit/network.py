@@ -1,0 +1,90 @@
+"""A traced objective, which both passes evaluate with a rule of their own at sites."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from sam_jax.core import ascent, trees
+from sam_jax.core.implicit import equations, interpreter, penalty, plan, separable
+from sam_jax.core.implicit.interpreter import Key
+from sam_jax.core.implicit.plan import Plan, Use
+from sam_jax.core.objective import Objective, batch_size
+
+Tree = Any
+# (number of the leaf, use, x, v) -> y, and what to save of this site.
+AtSite = Callable[[int, Use, jax.Array, jax.Array], tuple[jax.Array, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """objective: as given. plan: how the perturbation of each parameter is held."""
+
+    objective: Objective
+    plan: Plan
+
+    def run(
+        self, params: Tree, group: Tree, at_site: AtSite
+    ) -> tuple[Tree, dict[Key, Any]]:
+        """predict, with `at_site` in place of the sites of implicit leaves.
+
+        Returns: (outputs, aux), and what was saved at each site.
+        """
+        sites = {
+            use.key: (i, use)
+            for i, leaf in enumerate(self.plan.leaves)
+            for use in leaf.uses
+        }
+
+        def visit(
+            key: Key, eqn: Any, inputs: list[Any]
+        ) -> tuple[Sequence[Any], dict[Key, Any]]:
+            if key not in sites:
+                return equations.evaluate(eqn, inputs), {}
+            i, use = sites[key]
+            v, x = inputs[use.site.weight], inputs[1 - use.site.weight]
+            y, saved = at_site(i, use, x, v)
+            return [y], {key: saved}
+
+        jaxpr = self.plan.jaxpr
+        inputs = [*jax.tree.leaves(params), *jax.tree.leaves(group)]
+        outputs, saved = interpreter.walk(jaxpr.jaxpr, jaxpr.consts, inputs, visit)
+        return jax.tree.unflatten(self.plan.outputs, outputs), saved
+
+    def mean_loss(self, outputs: Tree, group: Tree) -> tuple[jax.Array, jax.Array]:
+        """The mean loss of a group without the penalty, f[], and its losses, f[m]."""
+        losses = self.objective.losses(outputs, group)
+        return jnp.mean(losses), losses
+
+
+def trace(
+    objective: Objective, params: Tree, group: Tree, mask: Tree = None
+) -> Network:
+    """Traces an objective on one group's batch, and plans for every parameter.
+
+    Args:
+      params, group: arrays or their shapes.
+      mask: bools like params: the leaves that are perturbed; None for all.
+
+    Raises: ValueError for an objective that mixes examples, if the group is of one.
+    """
+    leaves, structure = jax.tree.flatten(params)
+    allowed = [True] * len(leaves)
+    if mask is not None:
+        allowed = ascent.mask_leaves(mask, structure)
+    active = [a and trees.is_floating(w) for a, w in zip(allowed, leaves, strict=True)]
+    terms = penalty.terms(objective, params)
+    made = plan.make(objective.forward, params, group, active=active, terms=terms)
+    if batch_size(group) == 1:
+        separable.refuse_mixing(objective, params, group)
+    return Network(objective, made)
+
+
+def move(params: Tree, shifts: dict[int, jax.Array]) -> Tree:
+    """params with shifts[i] added to leaf number i."""
+    leaves, structure = jax.tree.flatten(params)
+    for i, shift in shifts.items():
+        leaves[i] = trees.add(leaves[i], shift)
+    return jax.tree.unflatten(structure, leaves)
