@@ -18,10 +18,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from sam_jax import output, plotting, sharpness
-from sam_jax.analysis import networks, restore
-from sam_jax.training import startup
-from sam_jax.training.errors import TrainingError
+from sam_jax import extras, output, sharpness
+
+with extras.needed_by_command("sam_jax.measure", "train"):
+    from sam_jax import plotting
+    from sam_jax.analysis import networks, restore
+    from sam_jax.training import startup
+    from sam_jax.training.errors import TrainingError
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,10 +13,13 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from absl import app, flags, logging
-from ml_collections import config_flags
+from sam_jax import extras
 
-from sam_jax.training.config import check_key
+with extras.needed_by_command("sam_jax.train", "train"):
+    from absl import app, flags, logging
+    from ml_collections import config_flags
+
+    from sam_jax.training.config import check_key
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file(

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 LAYERS = [
-    {"checks", "output"},
+    {"checks", "extras", "output"},
     {"ops"},
     {"core"},
     {"transforms", "losses", "metrics", "schedules"},

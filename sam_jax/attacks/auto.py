@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool
-from tqdm import tqdm
 
-from sam_jax import checks
+from sam_jax import checks, extras
 from sam_jax.attacks import geometry, inputs, masking, model, survivors
 from sam_jax.attacks.apgd import apgd
 from sam_jax.attacks.fab import fab
@@ -195,8 +194,8 @@ class _Search:
     def run(self, name: str, attack: Attack, key: Array, verbose: bool) -> None:
         """One attack on the images that resist."""
         left = list(survivors.batches(np.flatnonzero(self.robust), self.batch_size))
-        bar = tqdm(left, desc=name, unit="batch", disable=not verbose)
-        for number, (rows, real) in enumerate(bar):
+        bar = _bar(left, name) if verbose else None
+        for number, (rows, real) in enumerate(left if bar is None else bar):
             batch_key = jax.random.fold_in(key, number)
             images, labels = self.images[rows], self.labels[rows]
             points = attack(
@@ -208,7 +207,8 @@ class _Search:
                 key=batch_key,
             )
             self._settle(rows, real, points, batch_key)
-            bar.set_postfix({"robust error": f"{self.error():.2%}"})
+            if bar is not None:
+                bar.set_postfix({"robust error": f"{self.error():.2%}"})
 
     def _settle(self, rows: np.ndarray, real: int, points: Images, key: Array) -> None:
         """Keeps what misleads in a fresh pass; every point is in the ball."""
@@ -220,3 +220,11 @@ class _Search:
         wrong = np.flatnonzero(~np.asarray(correct)[:real])
         self.adversarial[rows[wrong]] = np.asarray(points)[wrong]
         self.robust[rows[wrong]] = False
+
+
+def _bar(batches: list, name: str) -> Any:
+    """The batches, counted by a bar on the terminal."""
+    extras.require("A progress bar (verbose=True)", "train")
+    from tqdm import tqdm
+
+    return tqdm(batches, desc=name, unit="batch")

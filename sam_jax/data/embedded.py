@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from sam_jax import checks
+from sam_jax import checks, extras
 from sam_jax.data import streams
 from sam_jax.data.dataset import Dataset, channel_statistics
 from sam_jax.data.splits import split_test
@@ -101,6 +101,7 @@ def _digits_table() -> UInt8[np.ndarray, "n 65"]:
         file = Path(package.origin).parent / DIGITS_FILE
         if file.exists():
             return np.loadtxt(file, np.uint8, delimiter=",")
+    extras.require("The embedded digits", "train")
     from sklearn.datasets import load_digits
 
     data = load_digits()

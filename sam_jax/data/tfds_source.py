@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from sam_jax import output
+from sam_jax import extras, output
 from sam_jax.data.dataset import Dataset, channel_statistics
 
 NAMES = ("cifar10", "cifar100", "mnist", "fashion_mnist")
@@ -104,6 +104,7 @@ def read_arrays(folder: Path) -> Arrays:
 
     Returns: the fields of Dataset from train_images to class_names.
     """
+    extras.require(f"Reading {folder}", "data")
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(folder)
