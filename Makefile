@@ -13,7 +13,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CACHE_HOME)/sam_jax/xla
 # CPU up to 30% shorter.
 train bench: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184
 
-.PHONY: venv train test test-heavy bench bench-peers notebooks lint format data clean
+.PHONY: venv train test test-heavy test-jax bench bench-peers notebooks lint format data clean
 
 venv: .venv/.done
 
@@ -32,6 +32,16 @@ test: venv  ## all quick tests
 
 test-heavy: venv  ## the slow tests and those on prepared data sets
 	$(BIN)/python -m pytest -m heavy
+
+# jax 0.11 needs Python 3.12: make test-jax PYTHON=python3.12 (the newest), JAX=0.10.0.
+JAX_VENV := .venv-jax-$(or $(JAX),newest)
+test-jax: $(JAX_VENV)/.done  ## the core's tests on another jax
+	JAX_COMPILATION_CACHE_DIR= $(JAX_VENV)/bin/python -m pytest -m "not heavy" -n $(WORKERS) --dist=worksteal tests/core tests/ops tests/transforms
+
+$(JAX_VENV)/.done: pyproject.toml
+	$(PYTHON) -m venv $(JAX_VENV)
+	$(JAX_VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'jax$(if $(JAX),==$(JAX))' -e '.[train,test]'
+	touch $@
 
 bench: venv  ## times and memory, by ratio; ONLY=startup,per_example picks suites
 	$(BIN)/python -m experiments.benchmarks --out=$(OUT)/benchmarks $(if $(ONLY),--only=$(ONLY))
@@ -69,4 +79,4 @@ data: venv .venv-prepare/.done  ## make data NAME=cifar10
 	touch $@
 
 clean:
-	rm -rf .venv .venv-prepare .venv-peers .ruff_cache .mypy_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-prepare .venv-peers .venv-jax-* .ruff_cache .mypy_cache .pytest_cache .hypothesis

@@ -17,7 +17,7 @@ import numpy as np
 
 from sam_jax.core import trees
 from sam_jax.core.objective import batch_size
-from sam_jax.ops import loops
+from sam_jax.ops import compat, loops
 
 Tree = Any
 Count = int | np.integer
@@ -199,9 +199,4 @@ def per_device(tree: Tree, axis_name: str | None) -> Tree:
     if axis_name not in jax.sharding.get_abstract_mesh().manual_axes:
         return tree  # no device axis, or one of vmap
 
-    def one(leaf: jax.Array) -> jax.Array:
-        if axis_name in jax.typeof(leaf).manual_axis_type.varying:
-            return leaf
-        return jax.lax.pcast(leaf, axis_name, to="varying")
-
-    return jax.tree.map(one, tree)
+    return jax.tree.map(lambda leaf: compat.varying(leaf, {axis_name}), tree)

@@ -24,9 +24,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
 
+from sam_jax.ops import compat
 from sam_jax.ops import convolution_forms as forms
 
 NAME = "conv_fast_on_cpu"
@@ -197,9 +196,6 @@ def _abstract(x, w, **params):
     return x.update(shape=out.shape, dtype=out.dtype)
 
 
-convolution_p = Primitive(NAME)
-convolution_p.def_impl(lambda x, w, **params: _value(x, w, **params))
-convolution_p.def_abstract_eval(_abstract)
-ad.defbilinear(convolution_p, _image_transpose, _weight_transpose)
-batching.primitive_batchers[convolution_p] = _batch
-mlir.register_lowering(convolution_p, mlir.lower_fun(_value, multiple_results=False))
+convolution_p = compat.bilinear(
+    NAME, _value, _abstract, (_image_transpose, _weight_transpose), _batch
+)

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from sam_jax.ops import compat
+
 CACHE = 3 * 2**20  # bytes of the matrix that `weight_gradient` makes at a time
 
 
@@ -25,13 +27,7 @@ def plain(x: jax.Array, w: jax.Array, **params: Any) -> jax.Array:
 
 def like(x: jax.Array, *others: jax.Array) -> jax.Array:
     """x, as each device's own copy under `jax.shard_map` if one of the others is."""
-    axes = set().union(*(_axes(other) for other in others)) - _axes(x)
-    return lax.pcast(x, tuple(axes), to="varying") if axes else x
-
-
-def _axes(x: Any) -> frozenset[str]:
-    """The mapped axes over which x varies."""
-    return jax.typeof(x).manual_axis_type.varying
+    return compat.varying(x, set().union(*map(compat.varying_axes, others)))
 
 
 def weight_gradient(

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.extend.core import jaxprs_in_params
 
-from sam_jax.ops import convolution
+from sam_jax.ops import compat, convolution
 
 
 def repeat(count: int, body: Callable[[Any, Any], Any], carry: Any) -> Any:
@@ -36,7 +35,7 @@ def _convolves(function: Callable, *args: Any) -> bool:
     def search(jaxpr) -> bool:
         return any(
             eqn.primitive.name in convolution.NAMES
-            or any(map(search, jaxprs_in_params(eqn.params)))
+            or any(map(search, compat.jaxprs_in_params(eqn.params)))
             for eqn in jaxpr.eqns
         )
 

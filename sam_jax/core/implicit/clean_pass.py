@@ -14,6 +14,7 @@ from sam_jax.core.implicit import factored
 from sam_jax.core.implicit.factored import FactoredGradient, Passed
 from sam_jax.core.implicit.network import Network, move
 from sam_jax.core.implicit.plan import Plan
+from sam_jax.ops import compat
 
 Tree = Any
 
@@ -72,5 +73,4 @@ def _zeros(like: Any) -> jax.Array:
     respect to shared ones would be summed over devices.
     """
     zeros = jnp.zeros(like.shape, like.dtype)
-    varying = tuple(like.manual_axis_type.varying)
-    return jax.lax.pcast(zeros, varying, to="varying") if varying else zeros
+    return compat.varying(zeros, compat.varying_axes(like))

@@ -27,12 +27,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import JaxprEqn
 from jaxtyping import Array, Float
 
-from sam_jax.core.implicit import equations
-from sam_jax.core.implicit.sites import Site, exact_product
+from sam_jax.core.implicit.sites import Site, are_real, exact_product
 from sam_jax.ops import convolution
+from sam_jax.ops.compat import JaxprEqn
 
 
 class Axis(NamedTuple):
@@ -94,7 +93,7 @@ class Conv(Site):
     @classmethod
     def of(cls, eqn: JaxprEqn, weight: int) -> "Conv | None":
         """The site of a convolution; None for forms that no layer has."""
-        if weight != 1 or not equations.are_real((*eqn.invars, *eqn.outvars)):
+        if weight != 1 or not are_real((*eqn.invars, *eqn.outvars)):
             return None
         params = eqn.params
         numbers, blocks = params["dimension_numbers"], params["feature_group_count"]

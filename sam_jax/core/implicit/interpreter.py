@@ -7,9 +7,8 @@ not. Loops, branches and custom derivatives are handed to the rule as one equati
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jax.extend.core import Jaxpr, JaxprEqn, Literal
-
 from sam_jax.core.implicit import primitives
+from sam_jax.ops.compat import Jaxpr, JaxprEqn, Literal
 
 Key = tuple[int, ...]
 Visit = Callable[[Key, JaxprEqn, list[Any]], tuple[Sequence[Any], dict[Key, Any]]]

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from sam_jax.core import ascent, trees
-from sam_jax.core.implicit import equations, interpreter, penalty, plan, separable
+from sam_jax.core.implicit import interpreter, penalty, plan, separable
 from sam_jax.core.implicit.interpreter import Key
 from sam_jax.core.implicit.plan import Plan, Use
 from sam_jax.core.objective import Objective, batch_size
+from sam_jax.ops import compat
 
 Tree = Any
 # (number of the leaf, use, x, v) -> y, and what to save of this site.
@@ -42,7 +43,7 @@ class Network:
             key: Key, eqn: Any, inputs: list[Any]
         ) -> tuple[Sequence[Any], dict[Key, Any]]:
             if key not in sites:
-                return equations.evaluate(eqn, inputs), {}
+                return compat.evaluate(eqn, inputs), {}
             i, use = sites[key]
             v, x = inputs[use.site.weight], inputs[1 - use.site.weight]
             y, saved = at_site(i, use, x, v)

@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import JaxprEqn, Literal
 
-from sam_jax.core.implicit import equations, interpreter, primitives
+from sam_jax.core.implicit import interpreter, primitives
 from sam_jax.core.objective import Objective
+from sam_jax.ops import compat
+from sam_jax.ops.compat import JaxprEqn, Literal
 
 Tree = Any
 
@@ -107,7 +108,7 @@ def _conclude(eqn: JaxprEqn, facts: Sequence[Fact]) -> Fact | None:
     view = primitives.view(eqn)
     if view is not None and view.keeps_order(eqn):
         return facts[0]
-    rule = RULES.get(equations.name(eqn))
+    rule = RULES.get(compat.name(eqn))
     return None if rule is None else rule(eqn, facts)
 
 

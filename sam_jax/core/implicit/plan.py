@@ -14,12 +14,13 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, JaxprEqn
 
-from sam_jax.core.implicit import equations, interpreter, primitives
+from sam_jax.core.implicit import interpreter, primitives
 from sam_jax.core.implicit.interpreter import Key
 from sam_jax.core.implicit.penalty import Other, Term, Unpenalised
 from sam_jax.core.implicit.sites import Site
+from sam_jax.ops import compat
+from sam_jax.ops.compat import ClosedJaxpr, JaxprEqn
 
 Tree = Any
 Mode = Literal["gram", "explicit", "materialised", "still"]
@@ -127,7 +128,7 @@ def _find_uses(
 
     def visit(key: Key, eqn: JaxprEqn, inputs: list[Any]) -> tuple[list[Any], dict]:
         read = [(i, x) for i, x in enumerate(inputs) if isinstance(x, Parameter)]
-        name = equations.name(eqn)
+        name = compat.name(eqn)
         if len(read) == 1:
             position, seen = read[0]
             if primitives.view(eqn) is not None:

@@ -18,12 +18,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
-from sam_jax.core.implicit import equations
 from sam_jax.core.implicit.conv_site import Conv
-from sam_jax.core.implicit.sites import Dot, Site, Take
-from sam_jax.ops import convolution
+from sam_jax.core.implicit.sites import Dot, Site, Take, are_real
+from sam_jax.ops import compat, convolution
+from sam_jax.ops.compat import ClosedJaxpr, Jaxpr, JaxprEqn
 
 
 class Opened(NamedTuple):
@@ -44,7 +43,7 @@ class Call:
 
     def open(self, eqn: JaxprEqn) -> Opened | None:
         """What the call runs; None if it is not held in a form that is known."""
-        parameters = equations.parameters(eqn)
+        parameters = compat.parameters(eqn)
         inner = parameters.get("jaxpr", parameters.get("call_jaxpr"))
         consts: Sequence[Any] = ()
         if isinstance(inner, ClosedJaxpr):
@@ -103,19 +102,19 @@ UNDERSTOOD: Mapping[str, Call | View | type[Site]] = {
 
 def opened(eqn: JaxprEqn) -> Opened | None:
     """The inside of an equation that is a call, else None."""
-    row = UNDERSTOOD.get(equations.name(eqn))
+    row = UNDERSTOOD.get(compat.name(eqn))
     return row.open(eqn) if isinstance(row, Call) else None
 
 
 def view(eqn: JaxprEqn) -> View | None:
     """The row of an equation that is a view, else None. Of a cast, floats remain."""
-    row = UNDERSTOOD.get(equations.name(eqn))
-    return row if isinstance(row, View) and equations.are_real(eqn.outvars) else None
+    row = UNDERSTOOD.get(compat.name(eqn))
+    return row if isinstance(row, View) and are_real(eqn.outvars) else None
 
 
 def site(eqn: JaxprEqn, weight: int) -> Site | None:
     """The site of an equation whose input number `weight` is a weight, else None."""
-    row = UNDERSTOOD.get(equations.name(eqn))
+    row = UNDERSTOOD.get(compat.name(eqn))
     return row.of(eqn, weight) if isinstance(row, type) else None
 
 

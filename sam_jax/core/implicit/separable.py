@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import JaxprEqn
 
 from sam_jax.core.implicit import interpreter
 from sam_jax.core.objective import Objective
+from sam_jax.ops.compat import JaxprEqn
 
 Tree = Any
 # Two, for networks that happen to have a layer of a size like that.

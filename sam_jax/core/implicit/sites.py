@@ -31,11 +31,11 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import JaxprEqn
 from jaxtyping import Array, Float, Int, Shaped
 
 from sam_jax.core import trees
-from sam_jax.core.implicit import equations
+from sam_jax.ops import compat
+from sam_jax.ops.compat import JaxprEqn
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,7 +88,7 @@ class Site(abc.ABC):
     def evaluate(self, x: Shaped[Array, "..."], v: Array) -> Array:
         """The equation as the network has it: y from x and V."""
         inputs = (v, x) if self.weight == 0 else (x, v)
-        return equations.evaluate(self.eqn, inputs)[0]
+        return compat.evaluate(self.eqn, inputs)[0]
 
     @abc.abstractmethod
     def matrix(self, v: Array) -> Float[Array, "G K N"]:
@@ -150,7 +150,7 @@ class Dot(Site):
 
     @classmethod
     def of(cls, eqn: JaxprEqn, weight: int) -> "Dot | None":
-        if not equations.are_real((*eqn.invars, *eqn.outvars)):
+        if not are_real((*eqn.invars, *eqn.outvars)):
             return None
         x, v = eqn.invars[1 - weight].aval.shape, eqn.invars[weight].aval.shape
         _, _, x_free = _axes(eqn, 1 - weight)
@@ -221,7 +221,7 @@ class Take(Site):
     @classmethod
     def of(cls, eqn: JaxprEqn, weight: int) -> "Take | None":
         """The site of a gather of whole rows; None for any other gather."""
-        if weight != 0 or not equations.are_real(eqn.outvars):
+        if weight != 0 or not are_real(eqn.outvars):
             return None
         numbers, v, y = (
             eqn.params["dimension_numbers"],
@@ -277,3 +277,8 @@ class Take(Site):
 
     def unrows(self, rows: Float[Array, "1 T N"]) -> Array:
         return rows.reshape(self.y.shape)
+
+
+def are_real(variables: Sequence[Any]) -> bool:
+    """Whether all inputs or outputs of an equation are real floating arrays."""
+    return all(jnp.issubdtype(v.aval.dtype, jnp.floating) for v in variables)
