@@ -81,7 +81,9 @@ def measure_run(
     figures |= _sharpness(point, keys[0], options)
     steps, samples = options.lanczos_steps, options.samples
     density = sharpness.spectral_density(*point, keys[1], steps=steps, starts=3)
-    top = np.sort(density.values[0])[::-1][:5]
+    # A row is filled up with weights of 0 where Lanczos ended early.
+    met = density.values[0][density.weights[0] > 0]
+    top = np.sort(met)[::-1][:5]
     figures |= {f"eigenvalue {i + 1}": float(value) for i, value in enumerate(top)}
     trace, error = sharpness.trace(*point, keys[2], samples=samples)
     figures |= {"trace": trace, "trace, standard error": error}

@@ -11,7 +11,7 @@ from sam_jax.data.streams import Purpose
 
 
 def epoch_batches(
-    seed: Any, epoch: int, n: int, batch_size: int
+    seed: Any, epoch: int, n: int, batch_size: int, *, to_ascend_on: bool = False
 ) -> Int32[np.ndarray, "steps batch"]:
     """Positions of the examples of each step of an epoch: a new random order each time.
 
@@ -22,6 +22,8 @@ def epoch_batches(
     Args:
       seed: integer >= 0. epoch: integer >= 0.
       n: number of examples. batch_size: at most n.
+      to_ascend_on: the batches of a variant that ascends on batches of its own, in an
+        order independent of the other.
 
     Raises: ValueError for what is out of range.
     """
@@ -33,6 +35,7 @@ def epoch_batches(
             f"Received batch_size={batch_size} for {n} training examples; give at most "
             f"{n}."
         )
-    order = streams.permutation(n, seed, Purpose.ORDER, int(epoch))
+    purpose = Purpose.ASCENT_ORDER if to_ascend_on else Purpose.ORDER
+    order = streams.permutation(n, seed, purpose, int(epoch))
     steps = n // batch_size
     return order[: steps * batch_size].reshape(steps, batch_size).astype(np.int32)

@@ -22,6 +22,7 @@ class Purpose(enum.IntEnum):
     ORDER = 2
     TEST = 3
     GAUSSIANS = 4
+    ASCENT_ORDER = 5
 
 
 def sequence(seed: Any, purpose: Purpose, *path: int) -> np.random.SeedSequence:

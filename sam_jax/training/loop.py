@@ -25,9 +25,6 @@ from sam_jax.training.progress import Progress
 from sam_jax.training.state import State
 from sam_jax.training.step import Metrics
 
-# Keeps the batches to ascend on apart from the batches of any other seed in use.
-ASCENT_ORDER = 1_000_003
-
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -188,13 +185,14 @@ def batches(run: Run, epoch: int) -> Iterator[tuple[np.ndarray, ...]]:
     """
     config, parts = run.config, run.parts
 
-    def order(seed: int) -> np.ndarray:
-        chosen = data.epoch_batches(seed, epoch, len(parts.train), config.batch_size)
+    def order(**options: bool) -> np.ndarray:
+        count, size = len(parts.train), config.batch_size
+        chosen = data.epoch_batches(config.seed, epoch, count, size, **options)
         return parts.train[chosen].astype(np.int32)
 
-    streams = [order(config.seed)]
+    streams = [order()]
     if configs.ascends_on_own_batch(config.sam.kind):
-        streams.append(order(config.seed + ASCENT_ORDER))
+        streams.append(order(to_ascend_on=True))
     for batch in zip(*streams, strict=True):
         yield tuple(parts.layout.split(indices) for indices in batch)
 

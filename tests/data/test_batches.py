@@ -50,3 +50,15 @@ def test_the_order_is_the_same_for_ever():
 def test_bad_input_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         epoch_batches(*arguments)
+
+
+def test_batches_to_ascend_on_have_an_order_of_their_own():
+    order, own = (
+        epoch_batches(3, 1, 1000, 1000, to_ascend_on=flag)[0] for flag in (False, True)
+    )
+    np.testing.assert_array_equal(np.sort(own), np.arange(1000))
+    # Of two independent orders the positions agree once on average.
+    assert (own == order).sum() < 10
+    assert not np.array_equal(
+        own, epoch_batches(3, 2, 1000, 1000, to_ascend_on=True)[0]
+    )
