@@ -21,7 +21,7 @@ class Key:
     meaning: what the value is, with its unit. allowed: the values, in words.
     convert: value -> value in its proper type; raises TypeError or ValueError for a
       value that is not allowed.
-    unset: the value that leaves an option of a SAM variant at the variant's own
+    unset: the value that leaves an option of a SAM variant, or of a network, at its own
       default; None if every value is one to set.
     """
 
@@ -144,7 +144,7 @@ KEYS: dict[str, Key] = {
     "model.norm": choice(
         "batch", ("batch", "group"), "normalisation layers of a ResNet"
     ),
-    "model.groups": whole(0, 0, "groups of GroupNorm; 0 for width // 2"),
+    "model.groups": whole(0, 0, "groups of GroupNorm; 0 for width // 2", unset=0),
     "model.widths": several(
         (16, 32), int, "units or channels of mlp's or conv_net's layers"
     ),

@@ -20,7 +20,11 @@ from sam_jax.training.config import (
     variant_options,
 )
 from sam_jax.training.examples import Augment, Examples
+from sam_jax.training.keys import KEYS
 from sam_jax.transforms import VARIANTS, Point, norm_layers
+
+# The keys of config.model that are options of a network.
+KNOBS = [name.removeprefix("model.") for name in KEYS if name.startswith("model.")]
 
 
 def check_batches(config: Config, devices: int) -> None:
@@ -83,18 +87,10 @@ def load_examples(
 
 
 def model_options(config: Config) -> dict[str, Any]:
-    """Those keys of config.model that its network has."""
-    values = {
-        "width": config.model.width,
-        "norm": config.model.norm,
-        "groups": config.model.groups or None,
-        "widths": config.model.widths,
-        "hidden": config.model.hidden,
-        "activation": config.model.activation,
-        "dtype": config.model.dtype,
-    }
+    """Those keys of config.model that its network has and that are set."""
     allowed = models.allowed_options(config.model.name)
-    return {name: value for name, value in values.items() if name in allowed}
+    values = {name: getattr(config.model, name) for name in allowed if name in KNOBS}
+    return {n: v for n, v in values.items() if v != KEYS[f"model.{n}"].unset}
 
 
 def create_model(config: Config, num_classes: int, devices: int, m: int) -> nn.Module:

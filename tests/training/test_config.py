@@ -160,6 +160,8 @@ def test_every_key_is_read(tmp_path, monkeypatch):
     loop.prepare(tiny(**other), tmp_path / "adam")
     for kind in ("sam", "asam"):
         loop.prepare(tiny(sam__kind=kind), tmp_path / kind)
+    for name in ("mlp", "conv_net"):
+        loop.prepare(tiny(model__name=name), tmp_path / name)
     attack = {"attack__kind": "adversarial", "attack__eps": 0.1}
     loop.prepare(tiny(**attack, attack__eval_steps=1), tmp_path / "attack")
     assert set(configs.KEYS) - read == set()
