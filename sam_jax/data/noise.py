@@ -10,7 +10,7 @@ from sam_jax import checks
 from sam_jax.data import streams
 from sam_jax.data.streams import Purpose
 
-KINDS = ("uniform", "asymmetric")
+NOISES = ("uniform", "asymmetric")
 
 
 def add_label_noise(
@@ -47,8 +47,8 @@ def add_label_noise(
     checks.integer("num_classes", num_classes, 2)
     checks.number("fraction", fraction, 0, 1)
     _check_classes("labels", labels, num_classes)
-    if kind not in KINDS:
-        raise ValueError(f"Unknown label noise {kind!r}; known: {', '.join(KINDS)}.")
+    if kind not in NOISES:
+        raise ValueError(f"Unknown label noise {kind!r}; known: {', '.join(NOISES)}.")
     if kind == "asymmetric":
         target = _asymmetric(labels, num_classes, mapping, exclude_true)
     elif mapping is None:

@@ -10,6 +10,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from sam_jax.attacks.geometry import NORMS
+from sam_jax.attacks.pgd import STARTS
+from sam_jax.data.noise import NOISES
 from sam_jax.transforms import VARIANTS
 
 
@@ -126,9 +129,7 @@ KEYS: dict[str, Key] = {
     ),
     "data.name": text("cifar10", "data set"),
     "data.classes": several((), str, "names of the classes kept; () for all"),
-    "data.noise.kind": choice(
-        "uniform", ("uniform", "asymmetric"), "how labels are replaced"
-    ),
+    "data.noise.kind": choice("uniform", NOISES, "how labels are replaced"),
     "data.noise.fraction": number(
         0.0, "[0, 1]", "fraction of training labels replaced"
     ),
@@ -202,13 +203,11 @@ KEYS: dict[str, Key] = {
     "attack.kind": choice(
         "none", ("none", "adversarial", "trades"), "what a step does to its images"
     ),
-    "attack.norm": choice("linf", ("linf", "l2"), "norm of the ball"),
+    "attack.norm": choice("linf", tuple(NORMS), "norm of the ball"),
     "attack.eps": number(0.0, "[0, inf)", "radius of the ball, for images in [0, 1]"),
     "attack.steps": whole(5, 1, "PGD steps on a batch before its training step"),
     "attack.step_size": number(0.0, "[0, inf)", "length of one; 0 for 2 eps / steps"),
-    "attack.start": choice(
-        "random", ("random", "zero"), "in the ball, or at the image"
-    ),
+    "attack.start": choice("random", tuple(STARTS), "in the ball, or at the image"),
     "attack.eval_steps": whole(
         0, 0, "PGD steps of an evaluation; 0 for no robust error"
     ),

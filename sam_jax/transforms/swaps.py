@@ -5,7 +5,7 @@ For one example the gradient of loss(outputs(w)) is J(w)^T u(w), the network's J
 the ascent point; these two transforms move one. Any number of classes.
 """
 
-from typing import Any
+import functools
 
 import optax
 
@@ -16,26 +16,21 @@ from sam_jax.transforms.factory import Rho, transformation
 from sam_jax.transforms.point import Point
 
 
-def sam_direction_gradient(
+def _swapped(
+    swap: str,
     point: Point,
     *,
     m: Count | None = None,
     normalize: bool = True,
     chunk: Count | None = None,
 ) -> Gradient:
-    """The direction from the ascent point, the loss derivative from w."""
-    return _swapped(point, "direction", normalize, m=m, chunk=chunk)
+    rule = ascent.plain(normalize)
+    return point.evaluate(swap=swap, rule=rule, m=m, chunk=chunk)
 
 
-def sam_derivative_gradient(
-    point: Point,
-    *,
-    m: Count | None = None,
-    normalize: bool = True,
-    chunk: Count | None = None,
-) -> Gradient:
-    """The loss derivative from the ascent point, the direction from w."""
-    return _swapped(point, "derivative", normalize, m=m, chunk=chunk)
+# The direction from the ascent point and the loss derivative from w; the opposite.
+sam_direction_gradient = functools.partial(_swapped, "direction")
+sam_derivative_gradient = functools.partial(_swapped, "derivative")
 
 
 def sam_direction(
@@ -77,7 +72,3 @@ def sam_derivative(
     return transformation(
         "sam_derivative", sam_derivative_gradient, rho, axis_name, **options
     )
-
-
-def _swapped(point: Point, swap: str, normalize: bool, **options: Any) -> Gradient:
-    return point.evaluate(swap=swap, rule=ascent.plain(normalize), **options)
