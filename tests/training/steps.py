@@ -82,6 +82,7 @@ def take_steps(
     batches=BATCHES,
     rho=0.4,
     l2=L2,
+    loss=losses.cross_entropy,
     take_gradient=None,
     ema=False,
     on_own_batch=False,
@@ -92,7 +93,7 @@ def take_steps(
         functools.partial(
             step.train_step,
             module=module,
-            loss=losses.cross_entropy,
+            loss=loss,
             take_gradient=take_gradient or problem.create_gradient(config),
             mask=problem.create_mask(config),
             optimizer=optimizer,

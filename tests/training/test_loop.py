@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import pathlib
@@ -68,22 +69,28 @@ class Killed(BaseException):
     """Stands for a kill in the middle of a step."""
 
 
-@pytest.mark.parametrize("kills", [[1], [11], [9, 25, 29]])
+def run_killed(directory, monkeypatch, steps):
+    """Runs until so many steps of this start are done."""
+    report, done = Progress.step, itertools.count(1)
+
+    def step(self, measured):
+        report(self, measured)
+        if next(done) == steps:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "step", step)
+        with pytest.raises(Killed):
+            run(directory, **RUN)
+
+
+# Of ten steps an epoch; the last case dies in the first, the third and again the third.
+@pytest.mark.parametrize("kills", [[1], [11], [9, 25, 9]])
 def test_hazard_13_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
     tmp_path, monkeypatch, uninterrupted, kills
 ):
-    counted = Progress.step
-    for kill in kills:
-
-        def step(self, measured, kill=kill):
-            counted(self, measured)
-            if self._done == kill:
-                raise Killed
-
-        monkeypatch.setattr(Progress, "step", step)
-        with pytest.raises(Killed):
-            run(tmp_path / "run", **RUN)
-    monkeypatch.setattr(Progress, "step", counted)
+    for steps in kills:
+        run_killed(tmp_path / "run", monkeypatch, steps)
     run(tmp_path / "run", **RUN)
     same_run(tmp_path / "run", uninterrupted)
 
