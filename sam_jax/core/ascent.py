@@ -5,6 +5,8 @@ floating leaves. `perturbation` applies a rule to the leaves that may move, `asc
 takes one or several steps.
 """
 
+import math
+import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -89,13 +91,7 @@ def perturbation(
       mask: tree of Python bools shaped like params, or None for all leaves.
     """
     leaves, structure = jax.tree.flatten(params)
-    slopes = jax.tree.leaves(gradient)
-    if len(slopes) != len(leaves):
-        raise ValueError(
-            f"Received a gradient of structure {jax.tree.structure(gradient)} for "
-            f"parameters of structure {structure}; grad_fn must return a tree like "
-            "params."
-        )
+    slopes = _slopes(gradient, params)
     allowed = [True] * len(leaves) if mask is None else mask_leaves(mask, structure)
     active = [a and trees.is_floating(w) for a, w in zip(allowed, leaves, strict=True)]
 
@@ -144,6 +140,38 @@ def ascend(
         step = perturbation(rule, gradient, params, size, mask)
         delta = jax.tree.map(jnp.add, delta, step)
     return trees.project(delta, rho) if projected else delta
+
+
+def check_radius(name: str, rho: Any) -> None:
+    """Raises ValueError unless rho is a finite real number >= 0, or a traced one."""
+    is_number = isinstance(rho, numbers.Real | np.ndarray | jax.Array)
+    is_scalar = is_number and np.shape(rho) == ()
+    traced = isinstance(rho, jax.core.Tracer)
+    if is_scalar and (traced or 0 <= float(rho) < math.inf):
+        return
+    raise ValueError(
+        f"{name} received rho={rho!r}; the ascent radius must be a finite number >= 0. "
+        "For the base optimiser alone use rho=0."
+    )
+
+
+def _slopes(gradient: Tree, params: Tree) -> list[jax.Array]:
+    """The gradient's leaves, checked to be those of a tree like params."""
+    places, structure = jax.tree_util.tree_flatten_with_path(params)
+    slopes, received = jax.tree.flatten(gradient)
+    if received != structure:
+        raise ValueError(
+            f"Received a gradient of structure {received} for parameters of structure "
+            f"{structure}; grad_fn must return a tree like params."
+        )
+    for (path, leaf), slope in zip(places, slopes, strict=True):
+        if jnp.shape(slope) != jnp.shape(leaf):
+            raise ValueError(
+                f"Received a gradient of shape {jnp.shape(slope)} for the parameter "
+                f"{jax.tree_util.keystr(path)} of shape {jnp.shape(leaf)}; grad_fn "
+                "must return a tree like params."
+            )
+    return slopes
 
 
 def mask_leaves(mask: Tree, structure: Any) -> list[bool]:

@@ -101,6 +101,7 @@ def sharpness_aware_gradient(
       an Objective.
     """
     check_swap(swap)
+    ascent.check_radius("sharpness_aware_gradient", rho)
     if swap is not None and not isinstance(oracle, Objective):
         raise ValueError(
             f"Received swap={swap!r}, which takes the loss apart at the outputs, with "

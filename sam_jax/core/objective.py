@@ -86,4 +86,10 @@ def batch_size(batch: Any) -> int:
             "the same number of examples on its leading axis. Put constants into the "
             "objective's closure instead of the batch."
         )
-    return sizes.pop()
+    size = sizes.pop()
+    if size == 0:
+        raise ValueError(
+            f"Received a batch of no examples, with leaves of shapes {shapes}; give "
+            "one example at least."
+        )
+    return size

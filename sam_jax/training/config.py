@@ -158,6 +158,11 @@ def _check_together(c: Mapping[str, Any]) -> None:
     """What one key allows another. Fits to the devices are checked where they are."""
     _check_variant(c)
     _check_attack(c)
+    if c["sam.kind"] != "erm" and c["sam.start_epoch"] >= c["epochs"]:
+        raise ConfigError(
+            f"Received sam.start_epoch={c['sam.start_epoch']} for epochs={c['epochs']}"
+            "; no step would ascend. Start earlier, or set sam.kind='erm'."
+        )
     if 0 < c["sam.stop_epoch"] <= c["sam.start_epoch"]:
         raise ConfigError(
             f"Received sam.stop_epoch={c['sam.stop_epoch']} with sam.start_epoch="

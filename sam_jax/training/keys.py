@@ -35,15 +35,24 @@ class Key:
     unset: Any = None
 
 
-def whole(default: int, low: int, meaning: str, unset: int | None = None) -> Key:
-    """An integer, `low` or more."""
+def whole(
+    default: int,
+    low: int,
+    meaning: str,
+    unset: int | None = None,
+    high: int | None = None,
+) -> Key:
+    """An integer, `low` or more, and `high` at most."""
 
     def convert(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or value < low:
             raise ValueError
+        if high is not None and value > high:
+            raise ValueError
         return value
 
-    return Key(default, meaning, f"an integer >= {low}", convert, unset)
+    allowed = f"an integer >= {low}" + ("" if high is None else f" and <= {high}")
+    return Key(default, meaning, allowed, convert, unset)
 
 
 def number(
@@ -115,7 +124,12 @@ def several(default: tuple, item: type, meaning: str) -> Key:
 
 
 KEYS: dict[str, Key] = {
-    "seed": whole(0, 0, "seed of initialisation, noise, split, order and augmentation"),
+    "seed": whole(
+        0,
+        0,
+        "seed of initialisation, noise, split, order and augmentation",
+        high=2**32 - 1,  # jax.random.key takes no more bits
+    ),
     "epochs": whole(1000, 1, "passes over the training set"),
     "batch_size": whole(128, 1, "examples a step, over all devices"),
     "devices": whole(0, 0, "devices to use; 0 for all there are"),

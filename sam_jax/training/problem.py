@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -123,6 +124,20 @@ def create_gradient(config: Config) -> Callable[[Point], Gradient]:
 def create_mask(config: Config) -> steps.Mask | None:
     """The leaves that a step perturbs; None for all."""
     return norm_layers if config.sam.only_norm else None
+
+
+def check_mask(config: Config, module: nn.Module, image_shape: tuple[int, ...]) -> None:
+    """Raises ConfigError if config.sam.only_norm leaves nothing to perturb."""
+    if config.sam.kind == "erm" or not config.sam.only_norm:
+        return
+    init = functools.partial(models.initialize, module, image_shape=image_shape)
+    made = jax.eval_shape(init, jax.random.key(0))
+    if not any(jax.tree.leaves(norm_layers(made["params"]))):
+        raise ConfigError(
+            f"Received sam.only_norm=True with model.name={config.model.name!r}, which "
+            "has no normalisation layers to perturb; take a ResNet, or set "
+            "sam.only_norm=False."
+        )
 
 
 def create_paired(config: Config) -> steps.PairedLoss | None:

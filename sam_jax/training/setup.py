@@ -68,6 +68,7 @@ def build(config: Config) -> Parts:
         )
     programs = compile_programs(_shared(config), num_classes, layout)
     module, loss = programs.module, programs.loss
+    problem.check_mask(config, module, examples.images.shape[1:])
     return Parts(
         layout=layout,
         examples=layout.replicate(examples),

@@ -33,6 +33,12 @@ def only(
         own = mask(params) if callable(mask) else mask
         if ascent_mask is not None:
             own = jax.tree.map(lambda a, b: a and b, own, ascent_mask)
+        if not any(jax.tree.leaves(own)):
+            raise ValueError(
+                "only received a mask that selects no parameter, so that nothing "
+                "would be perturbed; for norm layers the network must have some. Give "
+                "another mask, or leave the transform out."
+            )
         return inner.update(updates, state, params, ascent_mask=own, **extra)
 
     return optax.GradientTransformationExtraArgs(inner.init, update)

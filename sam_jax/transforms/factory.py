@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sam_jax.core import trees
+from sam_jax.core import ascent, trees
 from sam_jax.core.gradient import GradFn, Gradient
 from sam_jax.core.objective import Objective
 from sam_jax.transforms.point import Point
@@ -82,11 +82,13 @@ def transformation(
         whole, known, mask = _unmask(params, updates, ascent_mask, full_params)
         if ascent_key is None and seed is not None:
             ascent_key = jax.random.fold_in(jax.random.key(seed), state.count)
+        radius = rho(state.count) if callable(rho) else rho
+        ascent.check_radius(name, radius)
         point = Point(
             oracle,
             whole,
             batch,
-            rho=rho(state.count) if callable(rho) else rho,
+            rho=radius,
             gradient=known,
             ascent_batch=ascent_batch,
             mask=mask,
@@ -102,15 +104,8 @@ def transformation(
 
 def check_rho(name: str, rho: Any) -> None:
     """rho must be a real number >= 0, a scalar array, or a schedule of the step."""
-    if callable(rho) or isinstance(rho, jax.core.Tracer):
-        return
-    is_number = isinstance(rho, numbers.Real | np.ndarray | jax.Array)
-    if is_number and np.shape(rho) == () and 0 <= float(rho) < math.inf:
-        return
-    raise ValueError(
-        f"{name} received rho={rho!r}; the ascent radius must be a finite number >= 0 "
-        "or a schedule (step -> radius). For the base optimiser alone use rho=0."
-    )
+    if not callable(rho):
+        ascent.check_radius(name, rho)
 
 
 def check_count(

@@ -37,6 +37,7 @@ def test_the_common_config_holds_exactly_the_declared_keys():
         ("sam.rho", True, r"sam\.rho=True"),
         ("seed", 1.5, r"seed=1\.5; it must be an integer >= 0"),
         ("epochs", 0, r"epochs=0; it must be an integer >= 1"),
+        ("seed", 2**32, r"seed=4294967296; it must be an integer >= 0 and <= 42949"),
         ("seed", True, r"seed=True"),
         ("data.noise.fraction", 1.1, r"must be a number in \[0, 1\]"),
         ("data.validation_fraction", 1.0, r"must be a number in \[0, 1\)"),
@@ -79,6 +80,14 @@ def test_a_missing_key_is_named():
         ({"sam__kind": "max_sum", "sam__m": 8}, r"sam\.kind='max_sum'"),
         ({"sam__start_epoch": 1, "sam__stop_epoch": 1}, "stop later than you start"),
         ({"schedule__warmup_epochs": 2.0}, "warm-up must be shorter"),
+        (
+            {"sam__kind": "sam", "sam__start_epoch": 2},
+            r"sam\.start_epoch=2 for epochs=2; no step would ascend",
+        ),
+        (
+            {"sam__kind": "sam", "sam__alpha": 0.7},
+            r"sam\.alpha=0\.7 with sam\.kind='sam'.* that have it: gsam",
+        ),
     ],
 )
 def test_keys_that_do_not_fit_together_are_refused(changes, message):
@@ -97,6 +106,10 @@ def test_keys_that_do_not_fit_together_are_refused(changes, message):
         ({"schedule__name": "step"}, "Unknown schedule 'step'"),
         ({"data__noise__kind": "asymmetric"}, "asymmetric label noise needs a class"),
         ({"init_from": "nowhere"}, "init_from='nowhere'"),
+        (
+            {"sam__kind": "sam", "sam__only_norm": True},
+            r"sam\.only_norm=True with model\.name='linear', which has no norm",
+        ),
         (
             {"model__name": "preact_resnet18", "sam__kind": "sam", "sam__m": 1},
             "'group'",

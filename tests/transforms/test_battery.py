@@ -238,6 +238,46 @@ def test_hyper_parameters_out_of_range_are_refused(make, message):
         make()
 
 
+def test_a_mask_that_selects_nothing_is_refused():
+    nothing = sam_jax.only(lambda p: jax.tree.map(lambda _: False, p), sam_jax.sam(0.1))
+    with pytest.raises(ValueError, match="a mask that selects no parameter"):
+        apply(nothing)
+
+
+@pytest.mark.parametrize("radius", [-1.0, jnp.ones(2), np.nan])
+def test_a_schedule_that_returns_no_radius_is_refused(radius):
+    tx = sam_jax.sam(lambda step: radius)
+    with pytest.raises(ValueError, match=r"sam received rho=.*finite number >= 0"):
+        tx.update(GRADS, tx.init(PARAMS), PARAMS, grad_fn=grad_fn, batch=BATCH)
+
+
+@pytest.mark.parametrize("rho", [-1.0, np.nan, np.inf])
+def test_the_bare_gradients_refuse_what_is_no_radius(rho):
+    for function in (sam_jax.implicit_gradient, sam_jax.sharpness_aware_gradient):
+        with pytest.raises(ValueError, match=r"received rho=.*finite number >= 0"):
+            function(OBJECTIVE, PARAMS, BATCH, rho=rho)
+
+
+def test_a_batch_of_no_examples_is_refused():
+    empty = jax.tree.map(lambda x: x[:0], BATCH)
+    with pytest.raises(ValueError, match="batch of no examples"):
+        sam_jax.implicit_gradient(OBJECTIVE, PARAMS, empty, rho=0.1)
+
+
+def test_a_gradient_that_is_not_like_the_parameters_is_named():
+    def other(params, batch):
+        grads = grad_fn(params, batch)
+        return grads | {"head": {"kernel": grads["head"]["kernel"].T}}
+
+    tx = sam_jax.sam(0.1)
+    wrong = other(PARAMS, BATCH)
+    with pytest.raises(ValueError, match=r"shape \(3, 5\) for .* \['head'\]"):
+        tx.update(wrong, tx.init(PARAMS), PARAMS, grad_fn=other, batch=BATCH)
+    renamed = {("top" if k == "head" else k): v for k, v in GRADS.items()}
+    with pytest.raises(ValueError, match=r"gradient of structure .*'top'"):
+        tx.update(renamed, tx.init(PARAMS), PARAMS, grad_fn=grad_fn, batch=BATCH)
+
+
 def test_groups_that_do_not_divide_the_batch_are_refused():
     with pytest.raises(ValueError, match=r"m=3 for a batch of 8.*\[1, 2, 4, 8\]"):
         apply(sam_jax.sum_max(0.1, m=3))

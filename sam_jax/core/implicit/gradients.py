@@ -108,6 +108,7 @@ def implicit_gradient(
     Raises: ValueError, among others if m = 1 and the loss of an example is seen to
     depend on other examples (BatchNorm in train mode, in-batch negatives).
     """
+    ascent.check_radius("implicit_gradient", rho)
     result = gradient(
         objective,
         params,
