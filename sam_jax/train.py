@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
         return _refuse(f"There is no file {recipe}; give --config=FILE.py:VARIANT.")
     # Imported once the flags are known to be good: it takes seconds.
     from sam_jax.training import loop, parallel, startup, summary
-    from sam_jax.training.errors import TrainingError
+    from sam_jax.training.errors import Locked, TrainingError
 
     try:
         startup.use_compilation_cache()
@@ -53,6 +53,8 @@ def main(argv: Sequence[str]) -> int:
         return _refuse(error)
     try:
         result = loop.train(run)
+    except Locked as error:
+        return _refuse(error)
     except TrainingError as error:
         return _refuse(error, status=1)
     except OSError as error:

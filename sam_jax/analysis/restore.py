@@ -108,5 +108,6 @@ def branch(
     output.write_atomic(
         workdir / "metrics.jsonl", lambda file: file.write("".join(kept).encode())
     )
-    with checkpoint.Checkpoints(target, keep=checked.checkpoint.keep) as new_run:
+    owner, keep = configs.fingerprint(checked), checked.checkpoint.keep
+    with checkpoint.Checkpoints(target, keep=keep, run=owner) as new_run:
         new_run.save(epoch, saved.state, saved.record)

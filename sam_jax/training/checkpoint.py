@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from sam_jax.training import parallel
-from sam_jax.training.errors import CheckpointError
+from sam_jax.training.errors import CheckpointError, OtherRun
 from sam_jax.training.summary import criterion_of
 
 Arrays = dict[str, np.ndarray]
@@ -44,6 +44,7 @@ class Checkpoints:
         keep: int = 1,
         best: bool = False,
         read_only: bool = False,
+        run: str | None = None,
     ):
         """Touches nothing yet.
 
@@ -52,7 +53,10 @@ class Checkpoints:
           best: whether the one of least validation error (the robust one where it is
             measured; the earliest of equals) is kept as well.
           read_only: change nothing in the directory, as in another run's.
+          run: `config.fingerprint` of the run, kept in every checkpoint, and asked of
+            every one that is read; None to read those of any run.
         """
+        self._run = run
         self.directory = pathlib.Path(directory).absolute()
         self._keep, self._best, self._read_only = keep, best, read_only
 
@@ -84,7 +88,12 @@ class Checkpoints:
         """
         from orbax.checkpoint import args
 
-        note = {"record": dict(record), "checksum": checksum(state)}
+        note = {
+            "record": dict(record),
+            "checksum": checksum(state),
+            "epoch": epoch,
+            "run": self._run,
+        }
         items = args.Composite(
             state=args.StandardSave(state), record=args.JsonSave(note)
         )
@@ -113,6 +122,8 @@ class Checkpoints:
             try:
                 with _quiet():
                     return self._read(epoch)
+            except OtherRun:
+                raise
             except Exception as error:  # whatever a damaged file leads to
                 self._set_aside(epoch, error)
         if epochs:
@@ -140,6 +151,8 @@ class Checkpoints:
         try:
             with _quiet():
                 return self._read(epoch)
+        except OtherRun:
+            raise
         except Exception as error:
             raise CheckpointError(
                 f"The checkpoint of epoch {epoch} in {self.directory} is damaged "
@@ -165,6 +178,16 @@ class Checkpoints:
         state = {name: np.asarray(leaf) for name, leaf in items.state.items()}
         if checksum(state) != items.record["checksum"]:
             raise ValueError("the checksum does not match")
+        # Checkpoints of version 0.1.0 do not say whose they are.
+        if items.record.get("epoch", epoch) != epoch:
+            raise ValueError(f"it is that of epoch {items.record['epoch']}")
+        owner = items.record.get("run")
+        if None not in (owner, self._run) and owner != self._run:
+            raise OtherRun(
+                f"The checkpoint of epoch {epoch} in {self.directory} is that of a run "
+                "with another configuration; put config.json and checkpoints of one "
+                "run there, or delete the work directory to start again."
+            )
         return Saved(epoch, state, items.record["record"])
 
     def _set_aside(self, epoch: int, error: Exception) -> None:

@@ -1,6 +1,7 @@
 """A run's configuration: checked, compared, stored, and read again from old files."""
 
 import difflib
+import hashlib
 import json
 import os
 import pathlib
@@ -17,6 +18,10 @@ from sam_jax.transforms import VARIANTS
 # A checked configuration, or a part of it: a FrozenConfigDict. Its keys are attributes
 # that no type checker knows.
 Config = Any
+
+
+# What may change between two starts of a run: no result depends on it.
+RESUME_KEYS = frozenset({"devices"})
 
 
 class ConfigError(ValueError):
@@ -142,6 +147,21 @@ def plain(config: Config) -> dict[str, Any]:
     """Nested dicts, lists and numbers: what JSON holds."""
     values = flatten(config).items()
     return _nest({k: list(v) if isinstance(v, tuple) else v for k, v in values})
+
+
+def fingerprint(config: Config) -> str:
+    """A hash of everything in a configuration that results depend on.
+
+    Keys at their defaults do not count, so that a key to come does not change it.
+    """
+    values, defaults = flatten(plain(config)), flatten(plain(base()))
+    chosen = {
+        name: value
+        for name, value in values.items()
+        if name not in RESUME_KEYS and value != defaults[name]
+    }
+    text = json.dumps(chosen, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _convert(name: str, value: Any) -> Any:

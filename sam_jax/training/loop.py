@@ -4,6 +4,7 @@
 runs it, from its newest checkpoint if there is one.
 """
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -17,7 +18,7 @@ import ml_collections
 import numpy as np
 
 from sam_jax import data
-from sam_jax.training import checkpoint, parallel, setup, summary, writer
+from sam_jax.training import checkpoint, lock, parallel, setup, summary, writer
 from sam_jax.training import config as configs
 from sam_jax.training.config import Config
 from sam_jax.training.errors import NonFiniteLoss
@@ -60,6 +61,7 @@ def prepare(
       directory that cannot be written.
     """
     checked = configs.check(config)
+    parallel.agree("their configuration", configs.fingerprint(checked))
     parts = setup.build(checked)
     writer.claim(workdir, configs.plain(checked))
     return Run(checked, pathlib.Path(workdir), parts)
@@ -69,24 +71,40 @@ def train(run: Run, *, silent: bool = False) -> dict[str, Any]:
     """Trains to the last epoch and writes what DIR is to hold.
 
     Returns: the summary, as in summary.json.
-    Raises: TrainingError for a loss that is not finite and for a disk that does not
-      take a checkpoint; what was saved stays, and the same call goes on from there.
+    Raises: Locked if another run is going on there; TrainingError for a loss that is
+      not finite and for a disk that does not take a checkpoint; what was saved stays,
+      and the same call goes on from there.
     """
+    with contextlib.ExitStack() as stack:
+        if parallel.is_first_process():
+            stack.enter_context(lock.held(run.workdir))
+        return _train(run, silent)
+
+
+def _train(run: Run, silent: bool) -> dict[str, Any]:
     config, parts = run.config, run.parts
     checkpoints = checkpoint.Checkpoints(
         run.workdir / "checkpoints",
         keep=config.checkpoint.keep,
         best=config.checkpoint.best,
+        run=configs.fingerprint(config),
     )
-    state, first, seconds = _start(run, checkpoints)
-    start = time.monotonic() - seconds
+    state, saved = _start(run, checkpoints)
+    first = 0 if saved is None else saved.epoch
+    parallel.agree("the epoch of their newest checkpoint", first)
+    start = time.monotonic() - (0 if saved is None else saved.record["seconds"])
     progress = Progress(
         steps=config.epochs * parts.epoch_steps,
         done=first * parts.epoch_steps,
         label=run.label,
         silent=silent or not parallel.is_first_process(),
     )
-    records = writer.Writer(run.workdir, first, active=parallel.is_first_process())
+    records = writer.Writer(
+        run.workdir,
+        first,
+        active=parallel.is_first_process(),
+        last=None if saved is None else saved.record,
+    )
     with checkpoints, progress, records:
         for epoch in range(first, config.epochs):
             state, record = train_epoch(run, state, epoch, progress)
@@ -247,15 +265,15 @@ def is_best(history: list[dict[str, Any]]) -> bool:
     return errors[-1] < min(errors[:-1], default=math.inf)
 
 
-def _start(run: Run, checkpoints: checkpoint.Checkpoints) -> tuple[State, int, float]:
-    """The state to start from, the epochs it has seen, and the seconds they took."""
+def _start(
+    run: Run, checkpoints: checkpoint.Checkpoints
+) -> tuple[State, checkpoint.Saved | None]:
+    """The state to start from, and the checkpoint that it comes from, or None."""
     parts = run.parts
-    state, epoch, seconds = parts.initial_state(), 0, 0.0
-    saved = checkpoints.restore()
+    state, saved = parts.initial_state(), checkpoints.restore()
     if saved is not None:
         state = checkpoint.unflatten(state, saved.state)
-        epoch, seconds = saved.epoch, saved.record["seconds"]
-    return parts.layout.replicate(state), epoch, seconds
+    return parts.layout.replicate(state), saved
 
 
 def _read(run: Run, step: int, new: Metrics) -> dict[str, float]:

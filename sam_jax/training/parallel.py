@@ -6,6 +6,7 @@ axis: the same function, at 0.5 ms a step less.
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -124,9 +125,35 @@ def connect(coordinator: str, process_id: int, process_count: int) -> None:
 
     Args:
       coordinator: host:port of process 0; '' for a run of one process.
+
+    Raises: ValueError for several processes without a coordinator.
     """
+    if not coordinator and (process_count, process_id) != (1, 0):
+        raise ValueError(
+            f"Received process_count={process_count}, process_id={process_id} without "
+            "a coordinator; give the host:port of process 0, or one process, number 0."
+        )
     if coordinator:
         jax.distributed.initialize(coordinator, process_count, process_id)
+
+
+def agree(what: str, value: str | int) -> None:
+    """Raises ValueError unless all processes come here with the same value.
+
+    Args:
+      what: the value in words, such as "their configuration".
+    """
+    if jax.process_count() == 1:
+        return
+    digest = np.frombuffer(hashlib.sha256(str(value).encode()).digest(), np.int32)
+    received = multihost_utils.process_allgather(digest)
+    odd = [i for i, other in enumerate(received) if not np.array_equal(other, digest)]
+    if odd:
+        raise ValueError(
+            f"Process {jax.process_index()} and process {odd[0]} of this run differ in "
+            f"{what}; start all with the same recipe, data and --workdir, on a file "
+            "system that they share."
+        )
 
 
 def is_first_process() -> bool:

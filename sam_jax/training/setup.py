@@ -60,6 +60,7 @@ def build(config: Config) -> Parts:
     layout = parallel.layout(config.devices)
     problem.check_batches(config, layout.count)
     examples, parts, num_classes = problem.load_examples(config)
+    parallel.agree("their data", checkpoint.checksum(examples._asdict()))
     train, size = parts["train"], config.batch_size
     if len(train) < size:
         raise ConfigError(

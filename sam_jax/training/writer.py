@@ -10,9 +10,6 @@ from sam_jax import output
 from sam_jax.training import config as configs
 from sam_jax.training.errors import TrainingError
 
-# What may change between two starts of a run: no result depends on it.
-FREE_KEYS = frozenset({"devices"})
-
 Record = dict[str, Any]
 
 
@@ -29,7 +26,7 @@ def claim(workdir: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
         differing = [
             line
             for line in configs.differences(configs.read(path), config)
-            if line.split(":")[0] not in FREE_KEYS
+            if line.split(":")[0] not in configs.RESUME_KEYS
         ]
         if differing:
             raise configs.ConfigError(
@@ -45,22 +42,36 @@ class Writer:
     Only the first process of several writes; the others hold a writer that is silent.
     """
 
-    def __init__(self, workdir: str | os.PathLike[str], epoch: int, *, active: bool):
+    def __init__(
+        self,
+        workdir: str | os.PathLike[str],
+        epoch: int,
+        *,
+        active: bool,
+        last: Mapping[str, Any] | None = None,
+    ):
         """Opens both files for the records after `epoch`.
 
         Records after it belong to a part of the run that is about to be repeated: they
         are cut off, as is a line torn by a kill.
 
-        Raises: TrainingError if a record up to `epoch` is missing.
+        Args:
+          last: the record of `epoch` as its checkpoint holds it: it stands in where the
+            file has lost it. None before the first epoch.
+
+        Raises: TrainingError unless the records are those of epochs 1 to `epoch`.
         """
         self.path = pathlib.Path(workdir) / "metrics.jsonl"
         self._events: Any = None
         self.history = [r for r in read_records(self.path) if r["epoch"] <= epoch]
-        last = self.history[-1]["epoch"] if self.history else 0
-        if last != epoch:
+        if last is not None and len(self.history) == epoch - 1:
+            self.history.append(dict(last))
+        found = [r["epoch"] for r in self.history]
+        if found != list(range(1, epoch + 1)):
             raise TrainingError(
-                f"{self.path} ends at epoch {last}, the checkpoint at epoch {epoch}; "
-                "put the file back, or delete the work directory to start again."
+                f"{self.path} has records of epochs {_ranges(found)}, where the "
+                f"checkpoint has seen epochs 1 to {epoch}; put the file back, or "
+                "delete the work directory to start again."
             )
         if active:
             self._open(workdir)
@@ -106,7 +117,25 @@ def read_records(path: str | os.PathLike[str]) -> list[Record]:
     records = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except json.JSONDecodeError:
             break
+        if not (isinstance(record, dict) and isinstance(record.get("epoch"), int)):
+            raise TrainingError(
+                f"{path} has the line {line[:60]!r}, which is no record of an epoch; "
+                "put the file back, or delete the work directory to start again."
+            )
+        records.append(record)
     return records
+
+
+def _ranges(epochs: list[int]) -> str:
+    """[1, 2, 3, 5] -> "1-3, 5"; "none" for none."""
+    runs: list[list[int]] = []
+    for epoch in epochs:
+        if runs and epoch == runs[-1][-1] + 1:
+            runs[-1].append(epoch)
+        else:
+            runs.append([epoch])
+    words = [str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in runs]
+    return ", ".join(words) or "none"

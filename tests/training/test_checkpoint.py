@@ -169,3 +169,27 @@ def test_the_directory_may_be_relative(tmp_path, monkeypatch):
     with Checkpoints(pathlib.Path("c")) as checkpoints:
         checkpoints.save(1, arrays(1), {"epoch": 1})
     assert (tmp_path / "c" / "1").is_dir()
+
+
+def test_a_copy_under_another_number_is_not_believed(tmp_path, capsys):
+    with Checkpoints(tmp_path / "c", keep=3) as checkpoints:
+        for epoch in (2, 3):
+            checkpoints.save(epoch, arrays(epoch), {"epoch": epoch})
+    shutil.copytree(tmp_path / "c" / "3", tmp_path / "c" / "4")
+    with Checkpoints(tmp_path / "c", keep=3) as checkpoints:
+        saved = checkpoints.restore()
+    assert saved.epoch == 3
+    assert "it is that of epoch 3" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    with Checkpoints(tmp_path / "c", run="theirs") as checkpoints:
+        checkpoints.save(1, arrays(1), {"epoch": 1})
+    with Checkpoints(tmp_path / "c", run="ours") as checkpoints:
+        with pytest.raises(CheckpointError, match="a run with another configuration"):
+            checkpoints.restore()
+        with pytest.raises(CheckpointError, match="a run with another configuration"):
+            checkpoints.read(1)
+    for run in (None, "theirs"):
+        with Checkpoints(tmp_path / "c", run=run, read_only=True) as checkpoints:
+            equal(checkpoints.restore().state, arrays(1))

@@ -89,6 +89,41 @@ def test_two_processes_train_as_one(received, tmp_path):
     assert len(lines) == 1  # by the first process alone
 
 
+def test_processes_with_different_configurations_refuse_to_train(tmp_path):
+    script = (
+        "import sys; from sam_jax.training import loop, parallel\n"
+        "from tests.training.problems import tiny\n"
+        "parallel.connect(sys.argv[1], int(sys.argv[2]), 2)\n"
+        "config = tiny(sam__kind='sam', sam__rho=float(sys.argv[3]), batch_size=32)\n"
+        "config.model.dtype = 'float32'\n"
+        "loop.prepare(config, sys.argv[4])\n"
+    )
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        coordinator = f"localhost:{free.getsockname()[1]}"
+    arguments = [(str(i), rho, tmp_path / str(i)) for i, rho in enumerate((0.1, 0.2))]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, coordinator, *map(str, given)],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for given in arguments
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode != 0
+        assert "of this run differ in their configuration; start all" in errors
+    assert not list(tmp_path.rglob("config.json"))
+
+
+def test_several_processes_need_a_coordinator():
+    with pytest.raises(ValueError, match="process_count=2, process_id=0 without a co"):
+        parallel.connect("", 0, 2)
+
+
 def test_a_batch_that_the_devices_cannot_share_is_refused():
     assert parallel.per_device(12, 4, "batch_size") == 3
     with pytest.raises(ValueError, match=r"batch_size=10 for 4 devices.* Take 8"):

@@ -41,10 +41,34 @@ def test_a_line_torn_by_a_kill_is_cut_off(tmp_path):
     assert [json.loads(line) for line in lines] == [record(e) for e in (1, 2, 3)]
 
 
-def test_missing_records_are_an_error(tmp_path):
-    write(tmp_path, 0, [1])
-    with pytest.raises(TrainingError, match="ends at epoch 1, the checkpoint at"):
-        Writer(tmp_path, 2, active=True)
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [([1], "1"), ([1, 3], "1, 3"), ([1, 2, 2, 3], "1-2, 2-3"), ([], "none")],
+)
+def test_records_are_those_of_every_epoch_once(tmp_path, there, words):
+    lines = "".join(json.dumps(record(epoch)) + "\n" for epoch in there)
+    (tmp_path / "metrics.jsonl").write_text(lines)
+    message = f"records of epochs {words}, where the checkpoint has seen epochs 1 to 3"
+    with pytest.raises(TrainingError, match=message):
+        Writer(tmp_path, 3, active=True)
+    assert (tmp_path / "metrics.jsonl").read_text() == lines
+
+
+def test_a_last_record_that_is_lost_comes_from_the_checkpoint(tmp_path):
+    write(tmp_path, 0, [1, 2])
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    (tmp_path / "metrics.jsonl").write_text(lines[0] + "\n")
+    with Writer(tmp_path, 2, active=True, last=record(2)) as records:
+        records.write(record(3))
+    received = writer.read_records(tmp_path / "metrics.jsonl")
+    assert received == [record(e) for e in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("text", ["{}", "5", "null", '{"epoch": "1"}'])
+def test_a_line_that_is_no_record_is_named(tmp_path, text):
+    (tmp_path / "metrics.jsonl").write_text(text + "\n")
+    with pytest.raises(TrainingError, match=r"jsonl has the line .* no record"):
+        Writer(tmp_path, 1, active=True)
 
 
 def test_a_silent_writer_keeps_the_history_alone(tmp_path):
