@@ -9,6 +9,7 @@ a run that could not go on (a loss that is not finite, a full disk); 130 interru
 
 import pathlib
 import re
+import runpy
 import sys
 import traceback
 from collections.abc import Sequence
@@ -38,9 +39,9 @@ def main(argv: Sequence[str]) -> int:
     for name in ("config", "workdir"):
         if FLAGS[name].value is None:
             return _refuse(f"Give --{name}: {FLAGS[name].help}")
-    recipe = config_flags.get_config_filename(FLAGS["config"]).split(":")[0]
-    if not pathlib.Path(recipe).is_file():
-        return _refuse(f"There is no file {recipe}; give --config=FILE.py:VARIANT.")
+    if not FLAGS.workdir.strip():
+        return _refuse("Received an empty --workdir; give a directory to write to.")
+    workdir = pathlib.Path(FLAGS.workdir).expanduser()
     # Imported once the flags are known to be good: it takes seconds.
     from sam_jax.training import loop, parallel, startup, summary
     from sam_jax.training.errors import Locked, TrainingError
@@ -48,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         startup.use_compilation_cache()
         parallel.connect(FLAGS.coordinator, FLAGS.process_id, FLAGS.process_count)
-        run = loop.prepare(FLAGS.config, FLAGS.workdir)
+        run = loop.prepare(FLAGS.config, workdir)
     except (ValueError, OSError, ImportError, TrainingError) as error:
         return _refuse(error)
     try:
@@ -70,15 +71,39 @@ def main(argv: Sequence[str]) -> int:
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Parses all flags, and ends with one line for a wrong one."""
     try:
-        for argument in argv:
+        for argument, following in zip(argv, [*argv[1:], ""], strict=True):
             if override := re.match(r"--?(?:no)?config\.([^=]+)", argument):
                 check_key(override[1])
+            elif recipe := re.match(r"--?config(?:=(.*)|)$", argument):
+                named = following if recipe[1] is None else recipe[1]
+                _check_recipe(pathlib.Path(named.split(":")[0]))
         remaining = FLAGS(argv)
     except (flags.Error, LookupError, AttributeError, TypeError, ValueError) as error:
         sys.exit(_refuse(error))
     if not FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
     return remaining
+
+
+def _check_recipe(path: pathlib.Path) -> None:
+    """Raises ValueError unless a recipe is there and can be read and run.
+
+    With an override on the command line, ml_collections answers a recipe that fails
+    with two tracebacks.
+    """
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "no file"
+        raise ValueError(f"There is {what} {path}; give --config=FILE.py:VARIANT.")
+    try:
+        recipe = runpy.run_path(str(path))
+    except Exception as error:  # a recipe is Python, and may raise anything
+        raise ValueError(
+            f"The recipe {path} cannot be run ({type(error).__name__}: {error})."
+        ) from error
+    if "get_config" not in recipe:
+        raise ValueError(
+            f"The recipe {path} defines no get_config(variant) -> ConfigDict."
+        )
 
 
 def _refuse(error: Exception | str, status: int = 2) -> int:

@@ -33,7 +33,7 @@ def command(monkeypatch):
             for name in [n for n in flags.FLAGS if n.startswith("config.")]:
                 delattr(flags.FLAGS, name)
             flags.FLAGS.unparse_flags()
-            for name in ("config", "workdir"):
+            for name in ("config", "workdir", "coordinator", "process_count"):
                 flags.FLAGS[name].unparse()
 
     yield run
@@ -83,7 +83,7 @@ BAD = {
     "wrong type": ([DIGITS, "--config.sam.rho=big"], "big"),
     "negative rho": ([DIGITS, "--config.sam.rho=-1"], "Received sam.rho=-1.0"),
     "rho is NaN": ([DIGITS, "--config.sam.rho=nan"], "Received sam.rho=nan"),
-    "m": ([DIGITS, "--config.sam.m=7"], "m must divide the batch"),
+    "m": ([DIGITS, "--config.sam.m=7"], "Received m=7 for a batch of 64"),
     "BatchNorm with m = 1": (
         [DIGITS, "--config.sam.m=1", "--config.model.norm=batch"],
         "set model.norm='group'",
@@ -93,6 +93,29 @@ BAD = {
         [DIGITS, "--config.data.name=svhn"],
         "Unknown data set 'svhn'",
     ),
+    "a recipe that is a folder": (
+        [f"--config={ROOT}/configs", "--config.sam.rho=1"],
+        "There is a folder",
+    ),
+    "a recipe that is missing, and an override": (
+        ["--config=configs/none.py", "--config.sam.rho=1"],
+        "no file configs/none.py",
+    ),
+    "a recipe that is no Python": (
+        [f"--config={ROOT}/README.md", "--config.sam.rho=1"],
+        "README.md cannot be run (SyntaxError",
+    ),
+    "a missing recipe after a blank": (["--config", "none.py:sam"], "no file none.py"),
+    "a recipe without get_config": (
+        [f"--config={ROOT}/configs/__init__.py"],
+        "defines no get_config",
+    ),
+    "an empty work directory": ([DIGITS, "--workdir="], "an empty --workdir"),
+    "a coordinator without a port": (
+        [DIGITS, "--coordinator=host", "--process_count=2"],
+        "coordinator='host'; give host:port",
+    ),
+    "several processes without one": ([DIGITS, "--process_count=2"], "a coordinator"),
     "too many devices": ([DIGITS, "--config.devices=99"], "Received devices=99"),
 }
 
@@ -100,7 +123,8 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_ends_in_one_line_and_status_2(command, tmp_path, capsys, name):
     arguments, message = BAD[name]
-    workdir = [] if name == "no work directory" else [f"--workdir={tmp_path / 'run'}"]
+    named = "work directory" in name
+    workdir = [] if named else [f"--workdir={tmp_path / 'run'}"]
     assert command(*arguments, *workdir) == 2
     received = capsys.readouterr()
     assert received.out == ""

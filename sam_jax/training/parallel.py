@@ -7,6 +7,7 @@ axis: the same function, at 0.5 ms a step less.
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -132,6 +133,11 @@ def connect(coordinator: str, process_id: int, process_count: int) -> None:
         raise ValueError(
             f"Received process_count={process_count}, process_id={process_id} without "
             "a coordinator; give the host:port of process 0, or one process, number 0."
+        )
+    if coordinator and not re.fullmatch(r".+:\d+", coordinator):
+        raise ValueError(
+            f"Received coordinator={coordinator!r}; give host:port, such as "
+            "'10.0.0.1:1234'."
         )
     if coordinator:
         jax.distributed.initialize(coordinator, process_count, process_id)
