@@ -10,6 +10,7 @@ Exit status: 0, or 2 for what is refused.
 
 import argparse
 import functools
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -34,15 +35,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run = restore.read(arguments.workdir)
         epoch = arguments.epoch or run.epochs()[-1]
+        out = pathlib.Path(arguments.out or arguments.workdir)
+        out.mkdir(parents=True, exist_ok=True)
+        if not os.access(out, os.W_OK):
+            raise ValueError(f"{out} cannot be written; give a directory of --out.")
         figures, arrays = measure_run(run, epoch, arguments)
+        output.write_json(out / "sharpness.json", figures)
+        output.write_arrays(out / "sharpness.npz", arrays)
+        plotting.save(plotting.sharpness(arrays), out / "sharpness.png")
     except (ValueError, TrainingError, OSError) as error:
         print(f"sam_jax.measure: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    out = pathlib.Path(arguments.out or arguments.workdir)
-    out.mkdir(parents=True, exist_ok=True)
-    output.write_json(out / "sharpness.json", figures)
-    output.write_arrays(out / "sharpness.npz", arrays)
-    plotting.save(plotting.sharpness(arrays), out / "sharpness.png")
     print(output.table(["measure", "value"], rows(figures)))
     print(f"Figures, arrays and picture: {out}")
     return 0

@@ -189,12 +189,11 @@ def _solve(
 
 def _increasing(times: ArrayLike) -> Float[Array, " times"]:
     chosen = np.asarray(times, float)
-    if (
-        chosen.ndim != 1
-        or not chosen.size
-        or np.any(np.diff(chosen, prepend=-1e-300) <= 0)
-    ):
-        raise ValueError(f"Received times={times}; give increasing numbers >= 0.")
+    rises = np.diff(chosen, prepend=-1e-300) > 0
+    if chosen.ndim != 1 or not chosen.size or not np.all(rises & np.isfinite(chosen)):
+        raise ValueError(
+            f"Received times={times}; give finite, increasing numbers >= 0."
+        )
     return jnp.asarray(chosen)
 
 

@@ -86,6 +86,13 @@ def test_wrong_arguments_end_in_one_line(workdir, capsys, others, message):
     assert message in error
 
 
+def test_an_out_that_cannot_be_written_is_one_line(workdir, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    out = f"--out={tmp_path / 'file' / 'out'}"
+    assert measure.main([f"--workdir={workdir}", *FEW, out]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_no_run_and_a_run_without_checkpoint(tmp_path, capsys):
     assert measure.main([f"--workdir={tmp_path}"]) == 2
     assert "no work directory of a run" in capsys.readouterr().err

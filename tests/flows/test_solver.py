@@ -251,6 +251,8 @@ def test_data_without_an_interpolator_are_refused():
         ({"rtol": -1.0}, "rtol"),
         ({"max_steps": 0}, "max_steps"),
         ({"times": np.asarray([1.0, 0.5])}, "increasing"),
+        ({"times": [0.0, np.inf]}, "finite, increasing numbers"),
+        ({"times": [0.0, np.nan]}, "finite, increasing numbers"),
         ({"kind": "minmax"}, "erm"),
         ({"m": 3}, "sum_max alone"),
         ({"parametrization": "cubes"}, "squares, product"),
