@@ -33,7 +33,7 @@ test: venv  ## all quick tests
 test-heavy: venv  ## the slow tests and those on prepared data sets
 	$(BIN)/python -m pytest -m heavy
 
-# jax 0.11 needs Python 3.12: make test-jax PYTHON=python3.12 (the newest), JAX=0.10.0.
+# jax 0.11 needs Python 3.12: make test-jax PYTHON=python3.12 takes the newest, JAX=VERSION another.
 JAX_VENV := .venv-jax-$(or $(JAX),newest)
 test-jax: $(JAX_VENV)/.done  ## the core's tests on another jax
 	JAX_COMPILATION_CACHE_DIR= $(JAX_VENV)/bin/python -m pytest -m "not heavy" -n $(WORKERS) --dist=worksteal tests/core tests/ops tests/transforms
