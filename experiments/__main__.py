@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from experiments import dry_run, frame, report, sweep
+from experiments.harness import claims, dry_run, execution, registry, report, sweep
 from sam_jax import output
 from sam_jax.training import startup
 from sam_jax.training.errors import TrainingError
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     add.set_defaults(command=_list)
     add = commands.add_parser("run", help="compute, save, draw and judge one")
     add.add_argument("name", metavar="NAME")
-    add.add_argument("--scale", default="cpu", help=", ".join(frame.SCALES))
+    add.add_argument("--scale", default="cpu", help=", ".join(registry.SCALES))
     add.add_argument("--out", metavar="DIR", help="default: results/NAME")
     add.add_argument("--dry_run", action="store_true", help="settings and steps only")
     add.set_defaults(command=_run)
@@ -63,8 +63,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _list(arguments: argparse.Namespace) -> None:
-    modules = {name: frame.load(name) for name in frame.names()}
-    rows = [[name, m.SOURCE, frame.title(m)] for name, m in modules.items()]
+    modules = {name: registry.load(name) for name in registry.names()}
+    rows = [[name, m.SOURCE, registry.title(m)] for name, m in modules.items()]
     width = max(len(row[1]) for row in rows)
     for name, source, about in rows:
         print(f"{name:14} {source:{width}}  {about}")
@@ -75,9 +75,9 @@ def _run(arguments: argparse.Namespace) -> None:
         print(dry_run.describe(arguments.name, arguments.scale))
         return
     out, start = _folder(arguments), time.perf_counter()
-    claims = frame.execute(arguments.name, arguments.scale, out)
-    rows = frame.table([dataclasses.asdict(claim) for claim in claims])
-    print(output.table(report.HEADER, rows))
+    found = execution.execute(arguments.name, arguments.scale, out)
+    rows = claims.table([dataclasses.asdict(claim) for claim in found])
+    print(output.table(claims.HEADER, rows))
     print(f"{time.perf_counter() - start:.1f} s. Arrays, claims and figure: {out}")
 
 
@@ -88,7 +88,7 @@ def _sweep(arguments: argparse.Namespace) -> None:
 
 
 def _draw(arguments: argparse.Namespace) -> None:
-    frame.draw(arguments.name, _folder(arguments))
+    execution.draw(arguments.name, _folder(arguments))
 
 
 def _report(arguments: argparse.Namespace) -> None:

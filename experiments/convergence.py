@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.frame import Arrays, Claim
+from experiments.harness.claims import Arrays, Claim
 from sam_jax import plotting
 from sam_jax.theory import constants, corrected, printed
 from sam_jax.theory.constants import Constants

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from experiments import fig9
-from experiments.frame import Arrays, Claim
+from experiments.harness.claims import Arrays, Claim
 from sam_jax import plotting
 
 SOURCE = "Figure 1"

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from configs import cifar10, cifar10_noise
-from experiments import cells, study
-from experiments.frame import Arrays, Claim
+from experiments.harness import comparison, comparison_plots
+from experiments.harness.claims import Arrays, Claim
+from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, variants
 from sam_jax import plotting
 
 SOURCE = "Figure 10"
@@ -50,52 +51,53 @@ SCALES = {
 }
 
 
-def methods(settings: Settings, noise: str) -> list[study.Method]:
+def methods(settings: Settings, noise: str) -> list[comparison.Method]:
     """ERM and both forms of SAM."""
     grids = {"erm": (), "sam": settings.rho, "unnormalized": settings.steps}
     found = []
     for kind, label in LABELS.items():
-        names = cells.variants(kind, settings.recipe)
-        config = cells.changed(RECIPES[noise].get_config(names), settings.changes)
-        found.append(study.Method(f"{noise}_{kind}", label, config, grids[kind]))
+        names = variants(kind, settings.recipe)
+        config = changed(RECIPES[noise].get_config(names), settings.changes)
+        found.append(comparison.Method(f"{noise}_{kind}", label, config, grids[kind]))
     return found
 
 
-def runs(settings: Settings) -> dict[cells.Key, cells.Cell]:
+def runs(settings: Settings) -> dict[Key, PlannedRun]:
     """Every form, rho and seed, without and with noise."""
-    found: dict[cells.Key, cells.Cell] = {}
+    found: dict[Key, PlannedRun] = {}
     for noise in RECIPES:
-        found |= study.runs(methods(settings, noise), settings.seeds)
+        found |= comparison.plan(methods(settings, noise), settings.seeds)
     return found
 
 
 def run(
-    settings: Settings, trained: Mapping[cells.Key, cells.Trained]
+    settings: Settings, trained: Mapping[Key, TrainedRun]
 ) -> tuple[Arrays, list[Claim]]:
     """Curves of all runs, and whether the two forms come to the same error."""
     arrays: dict[str, Any] = {}
     for noise in RECIPES:
         some = methods(settings, noise)
         own = {k: t for k, t in trained.items() if k[0].startswith(noise)}
-        arrays |= study.collect(some, settings.seeds, own, curves=CURVES)
+        arrays |= comparison.collect(some, settings.seeds, own, curves=CURVES)
     return arrays, list(_claims(arrays))
 
 
 def _claims(arrays: Arrays) -> Iterator[Claim]:
     for noise, title in TITLES.items():
         errors = {
-            kind: study.chosen(arrays, f"{noise}_{kind}", "best") for kind in LABELS
+            kind: comparison.chosen(arrays, f"{noise}_{kind}", "best")
+            for kind in LABELS
         }
         gap = 100 * float((errors["unnormalized"] - errors["sam"]).mean())
         text = f"{title}: unnormalised less normalised SAM, best epoch (points)"
         paper = PAPER[noise]
-        both = [study.spread(errors[kind]) for kind in ("unnormalized", "sam")]
+        both = [comparison.spread(errors[kind]) for kind in ("unnormalized", "sam")]
         words = f"{gap:.1f} ({both[0]} and {both[1]})"
         yield Claim(text, "Fig. 10", paper, words, "|.| <= 3", abs(gap) <= 3)
         for kind in ("sam", "unnormalized"):
             text = f"{title}: {LABELS[kind]} below ERM, best epoch"
-            yield study.lower(text, "App. B.3", None, errors[kind], errors["erm"])
-        ratio = study.rho(arrays, f"{noise}_unnormalized") / study.rho(
+            yield comparison.lower(text, "App. B.3", None, errors[kind], errors["erm"])
+        ratio = comparison.rho(arrays, f"{noise}_unnormalized") / comparison.rho(
             arrays, f"{noise}_sam"
         )
         text = f"{title}: best unnormalised rho over the best normalised one"
@@ -108,7 +110,9 @@ def plot(arrays: Arrays) -> plotting.Figure:
     figure, axes = plotting.panels(2, 2)
     for i, (noise, title) in enumerate(TITLES.items()):
         known = {f"{noise}_{kind}": label for kind, label in LABELS.items()}
-        study.draw_curves(axes[2 * i], arrays, known, title=title)
+        comparison_plots.draw_curves(axes[2 * i], arrays, known, title=title)
         grid = axes[2 * i + 1]
-        study.draw_grid(grid, arrays, known, ylabel="test error, best epoch (%)")
+        comparison_plots.draw_grid(
+            grid, arrays, known, ylabel="test error, best epoch (%)"
+        )
     return figure

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from configs import cifar10
-from experiments import cells, study
-from experiments.frame import Arrays, Claim
+from experiments.harness import comparison
+from experiments.harness.claims import Arrays, Claim
+from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, variants
 from sam_jax import plotting, sharpness
 from sam_jax.analysis import networks, restore
 
@@ -44,24 +45,24 @@ SCALES = {
 }
 
 
-def methods(settings: Settings) -> list[study.Method]:
+def methods(settings: Settings) -> list[comparison.Method]:
     """ERM with its average, and SAM."""
     found = []
     for kind, label in LABELS.items():
-        config = cifar10.get_config(cells.variants(kind, settings.recipe))
+        config = cifar10.get_config(variants(kind, settings.recipe))
         decay = {"ema.decay": settings.ema_decay} if kind == "erm" else {}
-        config = cells.changed(config, decay | dict(settings.changes))
-        found.append(study.Method(kind, label, config, (settings.rho,)))
+        config = changed(config, decay | dict(settings.changes))
+        found.append(comparison.Method(kind, label, config, (settings.rho,)))
     return found
 
 
-def runs(settings: Settings) -> dict[cells.Key, cells.Cell]:
+def runs(settings: Settings) -> dict[Key, PlannedRun]:
     """ERM and SAM on every seed."""
-    return study.runs(methods(settings), settings.seeds)
+    return comparison.plan(methods(settings), settings.seeds)
 
 
 def run(
-    settings: Settings, trained: Mapping[cells.Key, cells.Trained]
+    settings: Settings, trained: Mapping[Key, TrainedRun]
 ) -> tuple[Arrays, list[Claim]]:
     """Losses and errors on both lines, and how far their ends are apart."""
     s = settings

@@ -5,9 +5,10 @@ linf attacks; the robust error by ten steps of PGD over the epochs.
 
 from collections.abc import Iterator, Mapping
 
-from experiments import adversarial, cells, study
-from experiments.adversarial import Settings
-from experiments.frame import Arrays, Claim
+from experiments.harness import adversarial, comparison
+from experiments.harness.adversarial import Settings
+from experiments.harness.claims import Arrays, Claim
+from experiments.harness.runs import Key, PlannedRun, TrainedRun
 from sam_jax import plotting
 
 SOURCE = "Figure 13a"
@@ -15,13 +16,13 @@ KEYS = ("at", "gce")
 SCALES = adversarial.scales(Settings())
 
 
-def runs(settings: Settings) -> dict[cells.Key, cells.Cell]:
+def runs(settings: Settings) -> dict[Key, PlannedRun]:
     """Both methods on every seed."""
-    return study.runs(adversarial.methods(settings, KEYS), settings.seeds)
+    return comparison.plan(adversarial.methods(settings, KEYS), settings.seeds)
 
 
 def run(
-    settings: Settings, trained: Mapping[cells.Key, cells.Trained]
+    settings: Settings, trained: Mapping[Key, TrainedRun]
 ) -> tuple[Arrays, list[Claim]]:
     """Robust errors over epochs."""
     arrays = adversarial.collect(settings, KEYS, trained)
@@ -33,9 +34,9 @@ def _claims(arrays: Arrays) -> Iterator[Claim]:
     yield adversarial.mitigates(arrays, "gce", "Fig. 13a")
     yield adversarial.below(arrays, "gce", "last", "Fig. 13a", None)
     # "it does not improve the performance of the best model" (App. D).
-    errors = (study.chosen(arrays, key, "best") for key in ("at", "gce"))
+    errors = (comparison.chosen(arrays, key, "best") for key in ("at", "gce"))
     text = "GCE no better than cross-entropy: robust test error, best, of CE and GCE"
-    yield study.lower(text, "Fig. 13a", None, *errors, margin=-0.01)
+    yield comparison.lower(text, "Fig. 13a", None, *errors, margin=-0.01)
 
 
 def plot(arrays: Arrays) -> plotting.Figure:

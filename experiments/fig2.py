@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from configs import cifar10
-from experiments import cells, study
-from experiments.frame import Arrays, Claim
+from experiments.harness import comparison, comparison_plots
+from experiments.harness.claims import Arrays, Claim
+from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, variants
 from sam_jax import plotting
 
 SOURCE = "Figure 2"
@@ -52,13 +53,13 @@ SCALES = {
 }
 
 
-def methods(settings: Settings) -> list[study.Method]:
+def methods(settings: Settings) -> list[comparison.Method]:
     """ERM and SAM from the start, and each after the other has done nine tenths."""
     recipe, found = settings.recipe, []
     for key, label in LABELS.items():
         kind = PARENTS.get(key, key)
-        config = cifar10.get_config(cells.variants(kind, recipe))
-        config = cells.changed(config, settings.changes)
+        config = cifar10.get_config(variants(kind, recipe))
+        config = changed(config, settings.changes)
         tenth = config.epochs // 10
         # The checkpoint at nine tenths is the start of the switched run.
         config.checkpoint.update(every_epochs=tenth, keep=2)
@@ -67,30 +68,32 @@ def methods(settings: Settings) -> list[study.Method]:
         if key == "sam_to_erm":
             config.sam.stop_epoch = config.epochs - tenth
         grids = {"erm": (), "erm_to_sam": settings.switch_rho}
-        found.append(study.Method(key, label, config, grids.get(key, settings.rho)))
+        found.append(
+            comparison.Method(key, label, config, grids.get(key, settings.rho))
+        )
     return found
 
 
-def runs(settings: Settings) -> dict[cells.Key, cells.Cell]:
+def runs(settings: Settings) -> dict[Key, PlannedRun]:
     """Every method, rho and seed; the switched ones go on from the others."""
-    found = study.runs(methods(settings), settings.seeds)
+    found = comparison.plan(methods(settings), settings.seeds)
     plain = [key for key in found if key[0] == "erm"]
-    for (name, rho, seed), cell in found.items():
+    for (name, rho, seed), planned in found.items():
         if name in PARENTS:
             erm = next(key for key in plain if key[2] == seed)
             parent = erm if name == "erm_to_sam" else ("sam", rho, seed)
-            sam = cell.config.sam
+            sam = planned.config.sam
             switch = sam.start_epoch or sam.stop_epoch
-            found[name, rho, seed] = cells.Cell(cell.config, parent, switch)
+            found[name, rho, seed] = PlannedRun(planned.config, parent, switch)
     return found
 
 
 def run(
-    settings: Settings, trained: Mapping[cells.Key, cells.Trained]
+    settings: Settings, trained: Mapping[Key, TrainedRun]
 ) -> tuple[Arrays, list[Claim]]:
     """Curves of all runs, and what each switch does."""
-    figures = study.FIGURES | {"train_loss": "train_loss_last"}
-    arrays = study.collect(
+    figures = comparison.FIGURES | {"train_loss": "train_loss_last"}
+    arrays = comparison.collect(
         methods(settings), settings.seeds, trained, figures=figures, curves=CURVES
     )
     first = methods(settings)[-1].config.sam.stop_epoch
@@ -100,19 +103,21 @@ def run(
 
 def _claims(arrays: Arrays) -> Iterator[Claim]:
     for key, paper in (("erm", 0.0012), ("sam", 0.0009)):
-        loss = float(study.chosen(arrays, key, "train_loss").mean())
+        loss = float(comparison.chosen(arrays, key, "train_loss").mean())
         text = f"{LABELS[key]} fits the training set: last mean training loss"
         yield Claim(text, "Fig. 2", paper, loss, "< 1e-2", loss < 1e-2)
-    last = {key: study.chosen(arrays, key, "last") for key in LABELS}
+    last = {key: comparison.chosen(arrays, key, "last") for key in LABELS}
     text = "SAM below ERM: test error, last epoch"
-    yield study.lower(text, "Fig. 2", "3.76 against 5.03", last["sam"], last["erm"])
+    yield comparison.lower(
+        text, "Fig. 2", "3.76 against 5.03", last["sam"], last["erm"]
+    )
     text = "ERM → SAM below ERM: test error, last epoch"
-    yield study.lower(text, "Fig. 2", None, last["erm_to_sam"], last["erm"])
+    yield comparison.lower(text, "Fig. 2", None, last["erm_to_sam"], last["erm"])
     text = "SAM → ERM keeps what SAM found: test error, last epoch, against SAM's"
     errors = last["sam_to_erm"], last["sam"]
-    yield study.lower(text, "Fig. 2", None, *errors, margin=-0.002)
+    yield comparison.lower(text, "Fig. 2", None, *errors, margin=-0.002)
     for key in ("erm", "sam"):
-        gap = last[key] - study.chosen(arrays, key, "curve").min(-1)
+        gap = last[key] - comparison.chosen(arrays, key, "curve").min(-1)
         text = f"{LABELS[key]}: last test error above the least of all epochs (points)"
         worst = 100 * float(gap.mean())
         yield Claim(text, "Sec. 3.3", 0.1, worst, "<= 0.5", worst <= 0.5)
@@ -124,13 +129,13 @@ def plot(arrays: Arrays) -> plotting.Figure:
     start = {key: LABELS[key] for key in ("erm", "sam")}
     for row, names in enumerate((start, LABELS)):
         loss, error = axes[2 * row : 2 * row + 2]
-        study.draw_curves(
+        comparison_plots.draw_curves(
             loss, arrays, names, "loss", ylabel="training loss", percent=False
         )
         loss.set_yscale("log")
-        study.draw_curves(error, arrays, names)
+        comparison_plots.draw_curves(error, arrays, names)
         shown = arrays["epoch"] >= (0.8 * arrays["switch"] if row else 5)
-        curves = [study.chosen(arrays, key, "curve")[:, shown] for key in names]
+        curves = [comparison.chosen(arrays, key, "curve")[:, shown] for key in names]
         error.set_ylim(0, 100 * max(np.percentile(curves, 98), 0.01))
         if row:
             for panel in (loss, error):

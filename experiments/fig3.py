@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from configs import cifar10_noise
-from experiments import cells, study
-from experiments.frame import Arrays, Claim
+from experiments.harness import comparison
+from experiments.harness.claims import Arrays, Claim
+from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, variants
 from sam_jax import plotting
 from sam_jax.analysis import networks
 
@@ -62,31 +63,33 @@ SCALES = {
 }
 
 
-def methods(settings: Settings) -> list[study.Method]:
+def methods(settings: Settings) -> list[comparison.Method]:
     """ERM, which keeps the checkpoints that the cosines need, and SAM."""
     s, found = settings, []
     for kind, label in LABELS.items():
-        config = cifar10_noise.get_config(cells.variants(kind, s.recipe))
-        config = cells.changed(config, s.changes)
+        config = cifar10_noise.get_config(variants(kind, s.recipe))
+        config = changed(config, s.changes)
         if kind == "erm":
             every = config.epochs // s.checkpoints
             config.checkpoint.update(every_epochs=every, keep=s.checkpoints)
         rho = () if kind == "erm" else s.rho
-        found.append(study.Method(kind, label, config, rho))
+        found.append(comparison.Method(kind, label, config, rho))
     return found
 
 
-def runs(settings: Settings) -> dict[cells.Key, cells.Cell]:
+def runs(settings: Settings) -> dict[Key, PlannedRun]:
     """ERM, and SAM with every rho, on every seed."""
-    return study.runs(methods(settings), settings.seeds)
+    return comparison.plan(methods(settings), settings.seeds)
 
 
 def run(
-    settings: Settings, trained: Mapping[cells.Key, cells.Trained]
+    settings: Settings, trained: Mapping[Key, TrainedRun]
 ) -> tuple[Arrays, list[Claim]]:
     """Error curves, and cosines at the checkpoints of ERM."""
     curves = {name: part[0] for name, part in PARTS.items()}
-    arrays = study.collect(methods(settings), settings.seeds, trained, curves=curves)
+    arrays = comparison.collect(
+        methods(settings), settings.seeds, trained, curves=curves
+    )
     found = [
         networks.alignment_over_training(
             run.workdir, rho=settings.alignment_rho, batches=settings.batches
@@ -104,13 +107,13 @@ def run(
 
 
 def _claims(arrays: Arrays) -> Iterator[Claim]:
-    last = [study.chosen(arrays, key, "last") for key in ("sam", "erm")]
+    last = [comparison.chosen(arrays, key, "last") for key in ("sam", "erm")]
     text = "SAM at least 30 points below ERM: test error, last epoch"
-    yield study.lower(text, "target", None, *last, margin=0.30)
-    best = [study.chosen(arrays, key, "best") for key in ("sam", "erm")]
+    yield comparison.lower(text, "target", None, *last, margin=0.30)
+    best = [comparison.chosen(arrays, key, "best") for key in ("sam", "erm")]
     text = "SAM below ERM: test error, best epoch by noisy validation"
     paper = "10.03 (SAM, rho .2)"
-    yield study.lower(text, "Fig. 3a, App. B.3", paper, *best)
+    yield comparison.lower(text, "Fig. 3a, App. B.3", paper, *best)
     erm = last[1] - best[1]
     text = "ERM overfits: last test error above the best epoch's (points)"
     yield Claim(text, "Fig. 3a", "> 0", 100 * erm.mean(), "> 0", erm.mean() > 0)
@@ -151,7 +154,7 @@ def plot(arrays: Arrays) -> plotting.Figure:
     for key, color in zip(LABELS, plotting.COLORS, strict=False):
         for name, (_, part) in PARTS.items():
             label = f"{LABELS[key]}, {part}"
-            curve = 100 * study.chosen(arrays, key, name).mean(0)
+            curve = 100 * comparison.chosen(arrays, key, name).mean(0)
             line = {"color": color, "linestyle": styles[name], "label": label}
             errors.plot(arrays["epoch"], curve, **line)
     errors.set(xlabel="epoch", ylabel="error (%)", title="errors", ylim=(0, 100))

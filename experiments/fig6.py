@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.frame import Arrays, Claim
+from experiments.harness.claims import Arrays, Claim
 from sam_jax import plotting
 from sam_jax.toys import linear
 

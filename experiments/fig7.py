@@ -6,9 +6,10 @@ ordinary training beside it.
 
 from collections.abc import Iterator, Mapping
 
-from experiments import adversarial, cells, study
-from experiments.adversarial import Settings
-from experiments.frame import Arrays, Claim
+from experiments.harness import adversarial, comparison
+from experiments.harness.adversarial import Settings
+from experiments.harness.claims import Arrays, Claim
+from experiments.harness.runs import Key, PlannedRun, TrainedRun
 from sam_jax import plotting
 
 SOURCE = "Figure 7"
@@ -16,13 +17,13 @@ KEYS = ("at", "sam", "clean")
 SCALES = adversarial.scales(Settings(recipe="long"))
 
 
-def runs(settings: Settings) -> dict[cells.Key, cells.Cell]:
+def runs(settings: Settings) -> dict[Key, PlannedRun]:
     """Adversarial training with ERM and with SAM, and ordinary training."""
-    return study.runs(adversarial.methods(settings, KEYS), settings.seeds)
+    return comparison.plan(adversarial.methods(settings, KEYS), settings.seeds)
 
 
 def run(
-    settings: Settings, trained: Mapping[cells.Key, cells.Trained]
+    settings: Settings, trained: Mapping[Key, TrainedRun]
 ) -> tuple[Arrays, list[Claim]]:
     """Robust errors over epochs."""
     arrays = adversarial.collect(settings, KEYS, trained)

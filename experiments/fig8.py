@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtr
 
-from experiments.frame import Arrays, Claim
+from experiments.harness.claims import Arrays, Claim
 from sam_jax import plotting
 from sam_jax.toys import descent, gaussians, linear
 

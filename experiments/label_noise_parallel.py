@@ -6,9 +6,10 @@ on the right on attacked images with true labels.
 
 from collections.abc import Iterator, Mapping
 
-from experiments import adversarial, cells, study
-from experiments.adversarial import Settings
-from experiments.frame import Arrays, Claim
+from experiments.harness import adversarial, comparison, comparison_plots
+from experiments.harness.adversarial import Settings
+from experiments.harness.claims import Arrays, Claim
+from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed
 from sam_jax import plotting
 
 SOURCE = "Section 5"
@@ -28,31 +29,33 @@ FIGURES = {
 }
 
 
-def methods(settings: Settings) -> tuple[list[study.Method], list[study.Method]]:
+def methods(
+    settings: Settings,
+) -> tuple[list[comparison.Method], list[comparison.Method]]:
     """ERM and SAM on noisy labels, and both on attacked images."""
     noisy = [
-        study.Method(key, LABELS[key], cells.changed(m.config, NOISE), m.rho)
+        comparison.Method(key, LABELS[key], changed(m.config, NOISE), m.rho)
         for key, name in NOISY.items()
         for m in adversarial.methods(settings, [name])
     ]
     return noisy, adversarial.methods(settings, ("at", "sam"))
 
 
-def runs(settings: Settings) -> dict[cells.Key, cells.Cell]:
+def runs(settings: Settings) -> dict[Key, PlannedRun]:
     """Every method, rho and seed."""
     noisy, attacked = methods(settings)
-    return study.runs([*noisy, *attacked], settings.seeds)
+    return comparison.plan([*noisy, *attacked], settings.seeds)
 
 
 def run(
-    settings: Settings, trained: Mapping[cells.Key, cells.Trained]
+    settings: Settings, trained: Mapping[Key, TrainedRun]
 ) -> tuple[Arrays, list[Claim]]:
     """Test errors on noisy labels and robust errors over epochs."""
     noisy, _ = methods(settings)
     on_noise = {key: run for key, run in trained.items() if key[0] in NOISY}
     attacked = {key: run for key, run in trained.items() if key[0] not in NOISY}
     arrays = {
-        **study.collect(noisy, settings.seeds, on_noise, figures=FIGURES),
+        **comparison.collect(noisy, settings.seeds, on_noise, figures=FIGURES),
         **adversarial.collect(settings, ("at", "sam"), attacked),
     }
     return arrays, list(_claims(arrays))
@@ -63,20 +66,22 @@ def _claims(arrays: Arrays) -> Iterator[Claim]:
         ("noisy_at", "noisy_sam", "noisy labels: test error"),
         ("at", "sam", "attacks: robust test error"),
     ):
-        best, last = (study.chosen(arrays, erm, name) for name in ("best", "last"))
+        best, last = (comparison.chosen(arrays, erm, name) for name in ("best", "last"))
         rise = 100 * float((last - best).mean())
         text = f"{what} of ERM rises after its best epoch (points)"
         yield Claim(text, "Sec. 5", "> 0", rise, "> 0", rise > 0)
-        errors = study.chosen(arrays, sam, "last"), last
-        yield study.lower(f"{what} of SAM below ERM's, last", "Sec. 5", None, *errors)
+        errors = comparison.chosen(arrays, sam, "last"), last
+        yield comparison.lower(
+            f"{what} of SAM below ERM's, last", "Sec. 5", None, *errors
+        )
 
 
 def plot(arrays: Arrays) -> plotting.Figure:
     """Error over epochs: noisy labels on the left, attacks on the right."""
     figure, (left, right) = plotting.panels(1, 2)
     noisy = {key: LABELS[key] for key in NOISY}
-    study.draw_curves(left, arrays, noisy, title="60% label noise")
+    comparison_plots.draw_curves(left, arrays, noisy, title="60% label noise")
     attacked = {key: LABELS[key] for key in ("at", "sam")}
     title, ylabel = "adversarial training", "robust test error (%)"
-    study.draw_curves(right, arrays, attacked, title=title, ylabel=ylabel)
+    comparison_plots.draw_curves(right, arrays, attacked, title=title, ylabel=ylabel)
     return figure

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from configs import cifar10_noise
-from experiments import cells, study
-from experiments.frame import Arrays, Claim
+from experiments.harness import comparison, comparison_plots
+from experiments.harness.claims import Arrays, Claim
+from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, variants
 from sam_jax import plotting
 
 SOURCE = "m-sharpness (the paper's later version)"
@@ -58,21 +59,21 @@ SCALES = {
 }
 
 
-def methods(settings: Settings) -> list[study.Method]:
+def methods(settings: Settings) -> list[comparison.Method]:
     """ERM and every m, for every kind of normalisation."""
     found = []
     for norm in settings.norms:
-        base = cifar10_noise.get_config(cells.variants("erm", settings.recipe))
+        base = cifar10_noise.get_config(variants("erm", settings.recipe))
         network = {"model.name": "conv_net"} if norm == "none" else {"model.norm": norm}
-        base = cells.changed(base, network | dict(settings.changes))
-        found.append(study.Method(f"{norm}_erm", "ERM", base))
+        base = changed(base, network | dict(settings.changes))
+        found.append(comparison.Method(f"{norm}_erm", "ERM", base))
         for m in settings.m:
             if m == 1 and norm == "batch":
                 continue
             keys = {"sam.kind": "sum_max", "sam.m": m} if m else {"sam.kind": "sam"}
             label = f"m = {m or base.batch_size}"
-            config = cells.changed(base, keys)
-            method = study.Method(f"{norm}_{m}", label, config, _grid(settings, m))
+            config = changed(base, keys)
+            method = comparison.Method(f"{norm}_{m}", label, config, _grid(settings, m))
             found.append(method)
     return found
 
@@ -81,16 +82,16 @@ def _grid(settings: Settings, m: int) -> tuple[float, ...]:
     return {0: settings.rho, 1: settings.rho_single}.get(m, settings.rho_group)
 
 
-def runs(settings: Settings) -> dict[cells.Key, cells.Cell]:
+def runs(settings: Settings) -> dict[Key, PlannedRun]:
     """Every m, rho and seed."""
-    return study.runs(methods(settings), settings.seeds)
+    return comparison.plan(methods(settings), settings.seeds)
 
 
 def run(
-    settings: Settings, trained: Mapping[cells.Key, cells.Trained]
+    settings: Settings, trained: Mapping[Key, TrainedRun]
 ) -> tuple[Arrays, list[Claim]]:
     """Errors of all runs, and whether each m does better than ERM."""
-    arrays = dict(study.collect(methods(settings), settings.seeds, trained))
+    arrays = dict(comparison.collect(methods(settings), settings.seeds, trained))
     batch = next(iter(runs(settings).values())).config.batch_size
     arrays["m"] = np.array(settings.m)
     arrays["sizes"] = np.array([m or batch for m in settings.m])
@@ -104,17 +105,19 @@ def _claims(arrays: Arrays) -> Iterator[Claim]:
             if key == f"{norm}_erm":
                 continue
             text = f"{NORMS[norm]}: {label} below ERM, test error, best epoch"
-            errors = [study.chosen(arrays, k, "best") for k in (key, f"{norm}_erm")]
-            yield study.lower(text, "m-sharpness", None, *errors)
+            errors = [
+                comparison.chosen(arrays, k, "best") for k in (key, f"{norm}_erm")
+            ]
+            yield comparison.lower(text, "m-sharpness", None, *errors)
         keys = list(_of_norm(arrays, norm))[1:]
         if len(keys) < 2:
             continue
         smallest, batch = keys[0], keys[-1]
         names = [_of_norm(arrays, norm)[key] for key in (smallest, batch)]
         text = f"{NORMS[norm]}: {names[0]} below {names[1]}, test error, best epoch"
-        errors = [study.chosen(arrays, key, "best") for key in (smallest, batch)]
-        yield study.lower(text, "Foret et al. 2021, Sec. 4.1", None, *errors)
-        ratio = study.rho(arrays, smallest) / study.rho(arrays, batch)
+        errors = [comparison.chosen(arrays, key, "best") for key in (smallest, batch)]
+        yield comparison.lower(text, "Foret et al. 2021, Sec. 4.1", None, *errors)
+        ratio = comparison.rho(arrays, smallest) / comparison.rho(arrays, batch)
         text = f"{NORMS[norm]}: best rho of {names[0]} over that of {names[1]}"
         yield Claim(text, "m-sharpness", None, ratio, "< 1", ratio < 1)
 
@@ -140,7 +143,9 @@ def plot(arrays: Arrays) -> plotting.Figure:
         ):
             _draw_over_m(panel, arrays, norm, name)
             panel.set(ylabel=f"test error, {words} (%)", title=NORMS[norm])
-        study.draw_grid(grid, arrays, known, ylabel="test error, best epoch (%)")
+        comparison_plots.draw_grid(
+            grid, arrays, known, ylabel="test error, best epoch (%)"
+        )
         grid.set_title(f"{NORMS[norm]}, over rho")
     return figure
 
@@ -148,10 +153,12 @@ def plot(arrays: Arrays) -> plotting.Figure:
 def _draw_over_m(panel: plotting.Axes, arrays: Arrays, norm: str, name: str) -> None:
     sizes = dict(zip(arrays["m"].tolist(), arrays["sizes"].tolist(), strict=True))
     shown = {s: f"{norm}_{m}" for m, s in sizes.items() if f"{norm}_{m}_rho" in arrays}
-    errors = np.stack([study.chosen(arrays, key, name) for key in shown.values()], 1)
+    errors = np.stack(
+        [comparison.chosen(arrays, key, name) for key in shown.values()], 1
+    )
     line = {"color": plotting.COLORS[1], "label": "SAM", "marker": "o"}
     plotting.band(panel, list(shown), 100 * errors, **line)
-    erm = 100 * study.chosen(arrays, f"{norm}_erm", name)
+    erm = 100 * comparison.chosen(arrays, f"{norm}_erm", name)
     panel.axhline(erm.mean(), color=plotting.COLORS[0], linestyle="--", label="ERM")
     panel.set(xscale="log", xlabel="m")
     panel.set_xticks(list(shown), [str(size) for size in shown])

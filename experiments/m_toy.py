@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from experiments.frame import Arrays, Claim
+from experiments.harness.claims import Arrays, Claim
 from sam_jax import flows, plotting
 from sam_jax.toys import sparse_regression
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from configs import cifar10_noise
-from experiments import cells, study
-from experiments.frame import Arrays, Claim
+from experiments.harness import comparison, comparison_plots
+from experiments.harness.claims import Arrays, Claim
+from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, variants
 from sam_jax import plotting
 
 SOURCE = "Peers (Sec. 1)"
@@ -64,35 +65,35 @@ SCALES = {
 }
 
 
-def methods(settings: Settings) -> list[study.Method]:
+def methods(settings: Settings) -> list[comparison.Method]:
     """The peers, each with its rho grid."""
     found = []
     for key in settings.peers:
         label, keys, factor = PEERS[key]
-        config = cifar10_noise.get_config(cells.variants("sam", settings.recipe))
-        config = cells.changed(config, settings.changes)
+        config = cifar10_noise.get_config(variants("sam", settings.recipe))
+        config = changed(config, settings.changes)
         config.sam.update(keys)
         if key == "erm_long":
             config.epochs = 2 * config.epochs
         grid = tuple(round(factor * rho, 6) for rho in settings.rho)
         grid = () if config.sam.kind == "erm" else grid
-        found.append(study.Method(key, label, config, grid))
+        found.append(comparison.Method(key, label, config, grid))
     return found
 
 
-def runs(settings: Settings) -> dict[cells.Key, cells.Cell]:
+def runs(settings: Settings) -> dict[Key, PlannedRun]:
     """Every peer, rho and seed."""
-    return study.runs(methods(settings), settings.seeds)
+    return comparison.plan(methods(settings), settings.seeds)
 
 
 def run(
-    settings: Settings, trained: Mapping[cells.Key, cells.Trained]
+    settings: Settings, trained: Mapping[Key, TrainedRun]
 ) -> tuple[Arrays, list[Claim]]:
     """Errors of all peers, and how long a step of each takes."""
     arrays: dict[str, np.ndarray] = {}
     for method in methods(settings):
         own = {k: t for k, t in trained.items() if k[0] == method.key}
-        arrays |= study.collect([method], settings.seeds, own)
+        arrays |= comparison.collect([method], settings.seeds, own)
         arrays[f"{method.key}_epoch"] = arrays.pop("epoch")
         seconds = [_seconds_per_epoch(t) for t in own.values()]
         arrays[f"{method.key}_seconds"] = np.array(np.median(seconds))
@@ -100,7 +101,7 @@ def run(
     return arrays, list(_claims(arrays))
 
 
-def _seconds_per_epoch(run: cells.Trained) -> float:
+def _seconds_per_epoch(run: TrainedRun) -> float:
     """The median over epochs, so that compiling does not count."""
     return float(np.median(np.diff(run.curve("seconds"), prepend=0)))
 
@@ -110,28 +111,30 @@ def _claims(arrays: Arrays) -> Iterator[Claim]:
     for key, label in labels.items():
         if key in ("erm", "erm_long"):
             continue
-        errors = [study.chosen(arrays, k, "best") for k in (key, "erm")]
+        errors = [comparison.chosen(arrays, k, "best") for k in (key, "erm")]
         text = f"{label} below ERM at equal steps: test error, best epoch"
-        yield study.lower(text, "peers", None, *errors)
+        yield comparison.lower(text, "peers", None, *errors)
     if "erm_long" in labels:
-        errors = [study.chosen(arrays, k, "best") for k in ("sam", "erm_long")]
+        errors = [comparison.chosen(arrays, k, "best") for k in ("sam", "erm_long")]
         text = "SAM below ERM at equal gradients: test error, best epoch"
-        yield study.lower(text, "peers", None, *errors)
+        yield comparison.lower(text, "peers", None, *errors)
     if "random" in labels:
-        errors = [study.chosen(arrays, k, "last") for k in ("sam", "random")]
+        errors = [comparison.chosen(arrays, k, "last") for k in ("sam", "random")]
         text = "SAM below the random perturbation: test error, last epoch"
-        yield study.lower(text, "control", None, *errors)
+        yield comparison.lower(text, "control", None, *errors)
 
 
 def plot(arrays: Arrays) -> plotting.Figure:
     """Bars at the best and last epoch; the best error against the time of a run."""
     labels = {key: PEERS[key][0] for key in arrays["peers"]}
     figure, (best, last, time) = plotting.panels(1, 3, width=5.0, height=4.2)
-    study.draw_bars(best, arrays, labels)
-    study.draw_bars(last, arrays, labels, "last", ylabel="test error, last epoch (%)")
+    comparison_plots.draw_bars(best, arrays, labels)
+    comparison_plots.draw_bars(
+        last, arrays, labels, "last", ylabel="test error, last epoch (%)"
+    )
     base = float(arrays["erm_seconds"])
     for i, (key, label) in enumerate(labels.items()):
-        error = 100 * study.chosen(arrays, key, "best").mean()
+        error = 100 * comparison.chosen(arrays, key, "best").mean()
         factor = 2 if key == "erm_long" else 1
         cost = factor * float(arrays[f"{key}_seconds"]) / base
         laps, color = divmod(i, len(plotting.COLORS))

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from experiments import adversarial, cells, study
-from experiments.frame import Arrays, Claim
+from experiments.harness import adversarial, comparison
+from experiments.harness.claims import Arrays, Claim
+from experiments.harness.runs import Key, PlannedRun, TrainedRun
 from sam_jax import plotting
 from sam_jax.analysis import robustness
 
@@ -34,24 +35,24 @@ SCALES = {
 }
 
 
-def runs(settings: Settings) -> dict[cells.Key, cells.Cell]:
+def runs(settings: Settings) -> dict[Key, PlannedRun]:
     """The three methods on every seed, with the checkpoints of best and last epoch."""
-    return study.runs(adversarial.methods(settings, KEYS), settings.seeds)
+    return comparison.plan(adversarial.methods(settings, KEYS), settings.seeds)
 
 
 def run(
-    settings: Settings, trained: Mapping[cells.Key, cells.Trained]
+    settings: Settings, trained: Mapping[Key, TrainedRun]
 ) -> tuple[Arrays, list[Claim]]:
     """Robust errors by PGD, and of the chosen runs by AutoAttack, f[seeds, when]."""
     arrays = dict(adversarial.collect(settings, KEYS, trained))
     for key in KEYS:
-        rho = list(arrays[f"{key}_rho"])[study.index(arrays, key)]
+        rho = list(arrays[f"{key}_rho"])[comparison.index(arrays, key)]
         chosen = [trained[key, rho, seed] for seed in settings.seeds]
         arrays[f"{key}_auto"] = np.array([_attacked(r, settings) for r in chosen])
     return arrays, list(_claims(arrays))
 
 
-def _attacked(run: cells.Trained, settings: Settings) -> list[float]:
+def _attacked(run: TrainedRun, settings: Settings) -> list[float]:
     epochs = [int(run.figure("best_epoch")), int(run.figure("epochs"))]
     found = robustness.auto_attack(run.workdir, epochs, count=settings.count or None)
     return [1 - float(a.result.robust.mean()) for a in found]
@@ -63,9 +64,9 @@ def _claims(arrays: Arrays) -> Iterator[Claim]:
             text = f"{adversarial.METHODS[key][0]} below plain by AutoAttack, {when}"
             paper = f"{PAPER[key]} against {PAPER['at']}" if when == "best" else None
             errors = (arrays[f"{k}_auto"][:, i] for k in (key, "at"))
-            yield study.lower(text, SOURCE, paper, *errors)
+            yield comparison.lower(text, SOURCE, paper, *errors)
     for key in KEYS:
-        last = study.chosen(arrays, key, "last").mean()
+        last = comparison.chosen(arrays, key, "last").mean()
         gap = 100 * float(arrays[f"{key}_auto"][:, 1].mean() - last)
         text = f"{adversarial.METHODS[key][0]}: AutoAttack above PGD, last (points)"
         yield Claim(text, SOURCE, None, gap, "<= 10: no masking", gap <= 10)

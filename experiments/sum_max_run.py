@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from configs import digits
-from experiments.frame import Arrays, Claim
+from experiments.harness.claims import Arrays, Claim
 from sam_jax import plotting
 from sam_jax.training import loop, writer
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from configs import two_class
-from experiments import cells, study
-from experiments.frame import Arrays, Claim
+from experiments.harness import comparison, comparison_plots
+from experiments.harness.claims import Arrays, Claim
+from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, variants
 from sam_jax import plotting
 
 SOURCE = "Table 1, Figure 12"
@@ -64,14 +65,14 @@ SCALES = {
 }
 
 
-def methods(settings: Settings) -> list[study.Method]:
+def methods(settings: Settings) -> list[comparison.Method]:
     """ERM, and each part of SAM with its rho grid."""
     return [
-        study.Method(
+        comparison.Method(
             kind,
             label,
-            cells.changed(
-                two_class.get_config(cells.variants(kind, settings.recipe)),
+            changed(
+                two_class.get_config(variants(kind, settings.recipe)),
                 settings.changes,
             ),
             () if kind == "erm" else settings.rho,
@@ -80,16 +81,16 @@ def methods(settings: Settings) -> list[study.Method]:
     ]
 
 
-def runs(settings: Settings) -> dict[cells.Key, cells.Cell]:
+def runs(settings: Settings) -> dict[Key, PlannedRun]:
     """Every method, rho and seed."""
-    return study.runs(methods(settings), settings.seeds)
+    return comparison.plan(methods(settings), settings.seeds)
 
 
 def run(
-    settings: Settings, trained: Mapping[cells.Key, cells.Trained]
+    settings: Settings, trained: Mapping[Key, TrainedRun]
 ) -> tuple[Arrays, list[Claim]]:
     """Errors of all runs, and the order of the methods."""
-    arrays = study.collect(methods(settings), settings.seeds, trained)
+    arrays = comparison.collect(methods(settings), settings.seeds, trained)
     return arrays, [
         *order_claims(arrays),
         oscillates(arrays),
@@ -101,14 +102,16 @@ def order_claims(arrays: Arrays) -> Iterator[Claim]:
     """The order of Table 1, pair by pair, at the best epoch by validation."""
     for better, worse, paper in ORDER:
         text = f"{LABELS[better]} below {LABELS[worse]}: test error, best epoch"
-        errors = (study.chosen(arrays, key, "best") for key in (better, worse))
-        yield study.lower(text, "Table 1", paper, *errors)
+        errors = (comparison.chosen(arrays, key, "best") for key in (better, worse))
+        yield comparison.lower(text, "Table 1", paper, *errors)
 
 
 def oscillates(arrays: Arrays) -> Claim:
     """The test error of SAM derivative jumps from epoch to epoch more than SAM's."""
     jumps = {
-        key: float(np.abs(np.diff(study.chosen(arrays, key, "curve"), axis=-1)).mean())
+        key: float(
+            np.abs(np.diff(comparison.chosen(arrays, key, "curve"), axis=-1)).mean()
+        )
         for key in ("sam_derivative", "sam")
     }
     ratio = jumps["sam_derivative"] / max(jumps["sam"], 1e-9)
@@ -120,10 +123,10 @@ def price_of_choosing(arrays: Arrays, key: str) -> Claim:
     """What the noisy validation set costs: the chosen epoch's test error over the least
     of all epochs. Where it is larger than the methods differ, it decides their order.
     """
-    best = study.chosen(arrays, key, "best")
-    least = study.chosen(arrays, key, "curve").min(-1)
+    best = comparison.chosen(arrays, key, "best")
+    least = comparison.chosen(arrays, key, "curve").min(-1)
     price = 100 * float((best - least).mean())
-    words = f"{price:.1f} ({study.spread(best)}, least {study.spread(least)})"
+    words = f"{price:.1f} ({comparison.spread(best)}, least {comparison.spread(least)})"
     text = f"{LABELS[key]}: test error at the epoch chosen over the least (points)"
     return Claim(text, "early stopping", None, words, "<= 2", price <= 2)
 
@@ -134,17 +137,21 @@ def plot(arrays: Arrays) -> plotting.Figure:
     figure, axes = plotting.panels(2, max(3, -(-(len(seeds) + 3) // 2)), width=3.6)
     for i, (panel, seed) in enumerate(zip(axes, seeds, strict=False)):
         for color, (key, label) in zip(plotting.COLORS, LABELS.items(), strict=False):
-            error = 100 * study.chosen(arrays, key, "curve")[i]
+            error = 100 * comparison.chosen(arrays, key, "curve")[i]
             panel.plot(arrays["epoch"], error, color=color, label=label, linewidth=1)
-            best = 100 * study.chosen(arrays, key, "best")[i]
+            best = 100 * comparison.chosen(arrays, key, "best")[i]
             panel.axhline(best, color=color, linestyle=":", linewidth=1)
         panel.set(xlabel="epoch", ylabel="test error (%)", title=f"seed {seed}")
         panel.set_ylim(bottom=0)
     axes[0].legend(frameon=False, fontsize="small")
     grid, last, bars = axes[len(seeds) : len(seeds) + 3]
-    study.draw_grid(grid, arrays, LABELS, ylabel="test error, best epoch (%)")
-    study.draw_grid(last, arrays, LABELS, "last", ylabel="test error, last epoch (%)")
-    study.draw_bars(bars, arrays, LABELS)
+    comparison_plots.draw_grid(
+        grid, arrays, LABELS, ylabel="test error, best epoch (%)"
+    )
+    comparison_plots.draw_grid(
+        last, arrays, LABELS, "last", ylabel="test error, last epoch (%)"
+    )
+    comparison_plots.draw_bars(bars, arrays, LABELS)
     for panel in axes[len(seeds) + 3 :]:
         panel.set_visible(False)
     return figure

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from configs import two_class
-from experiments import cells, study
-from experiments.frame import Arrays, Claim
+from experiments.harness import comparison, comparison_plots
+from experiments.harness.claims import Arrays, Claim
+from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, variants
 from experiments.table1 import LABELS
 from sam_jax import plotting
 
@@ -80,34 +81,34 @@ SCALES = {
 }
 
 
-def methods(settings: Settings) -> list[study.Method]:
+def methods(settings: Settings) -> list[comparison.Method]:
     """The four methods under every factor."""
     found, s = [], settings
     grids = {"unnormalized": s.unnormalized, "group": s.resnet_rho}
     grids["batch_norm"] = s.resnet_rho
     for factor in s.factors:
         for kind, label in LABELS.items():
-            config = two_class.get_config(cells.variants(kind, s.recipe))
-            config = cells.changed(config, dict(s.changes) | FACTORS[factor])
+            config = two_class.get_config(variants(kind, s.recipe))
+            config = changed(config, dict(s.changes) | FACTORS[factor])
             rho = () if kind == "erm" else grids.get(factor, s.rho)
-            found.append(study.Method(f"{factor}_{kind}", label, config, rho))
+            found.append(comparison.Method(f"{factor}_{kind}", label, config, rho))
     return found
 
 
-def runs(settings: Settings) -> dict[cells.Key, cells.Cell]:
+def runs(settings: Settings) -> dict[Key, PlannedRun]:
     """Every factor, method, rho and seed."""
-    return study.runs(methods(settings), settings.seeds)
+    return comparison.plan(methods(settings), settings.seeds)
 
 
 def run(
-    settings: Settings, trained: Mapping[cells.Key, cells.Trained]
+    settings: Settings, trained: Mapping[Key, TrainedRun]
 ) -> tuple[Arrays, list[Claim]]:
     """Errors under every factor, and whether the order of Table 1 is seen."""
     arrays: dict[str, np.ndarray] = {"factors": np.array(settings.factors)}
     for factor in settings.factors:
         some = [m for m in methods(settings) if m.key.startswith(f"{factor}_")]
         some = [m for m in some if m.key.removeprefix(f"{factor}_") in LABELS]
-        arrays |= study.collect(
+        arrays |= comparison.collect(
             some,
             settings.seeds,
             {k: t for k, t in trained.items() if k[0] in {m.key for m in some}},
@@ -119,7 +120,7 @@ def run(
 def _claims(arrays: Arrays) -> Iterator[Claim]:
     for factor in arrays["factors"]:
         for at in ("best", "last"):
-            errors = {k: study.chosen(arrays, f"{factor}_{k}", at) for k in LABELS}
+            errors = {k: comparison.chosen(arrays, f"{factor}_{k}", at) for k in LABELS}
             title = f"{TITLES[factor]}, {at} epoch"
             for better, worse in (
                 ("sam_derivative", "sam_direction"),
@@ -127,7 +128,9 @@ def _claims(arrays: Arrays) -> Iterator[Claim]:
                 ("sam_derivative", "erm"),
             ):
                 text = f"{title}: {LABELS[better]} below {LABELS[worse]}"
-                yield study.lower(text, "Table 1", None, errors[better], errors[worse])
+                yield comparison.lower(
+                    text, "Table 1", None, errors[better], errors[worse]
+                )
 
 
 def plot(arrays: Arrays) -> plotting.Figure:
@@ -138,7 +141,9 @@ def plot(arrays: Arrays) -> plotting.Figure:
         keys = {f"{factor}_{kind}": label for kind, label in LABELS.items()}
         for row, at in enumerate(("best", "last")):
             panel = axes[row * len(factors) + i]
-            study.draw_bars(panel, arrays, keys, at, ylabel=f"test error, {at} (%)")
+            comparison_plots.draw_bars(
+                panel, arrays, keys, at, ylabel=f"test error, {at} (%)"
+            )
             panel.set_ylim(0, 60)
             if not row:
                 panel.set_title(TITLES[factor], fontsize="medium")

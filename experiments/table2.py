@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from configs import cifar_gce
-from experiments import cells, study
-from experiments.frame import Arrays, Claim
+from experiments.harness import comparison, comparison_plots
+from experiments.harness.claims import Arrays, Claim
+from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, variants
 from sam_jax import plotting
 
 SOURCE = "Table 2"
@@ -35,7 +36,7 @@ LITERATURE = {
     "Self-Adaptive Training (Huang et al. 2020)": (7.36, 10.77, 28.62, 37.31),
 }
 EMA_CURVES = {"curve": "ema_test_error"}
-EMA_FIGURES = {name: f"ema_{figure}" for name, figure in study.FIGURES.items()}
+EMA_FIGURES = {name: f"ema_{figure}" for name, figure in comparison.FIGURES.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,29 +71,29 @@ SCALES = {
 }
 
 
-def methods(settings: Settings, data: str, noise: int) -> list[study.Method]:
+def methods(settings: Settings, data: str, noise: int) -> list[comparison.Method]:
     """The three trainings on a data set at a noise level."""
     found = []
     for key, label in LABELS.items():
-        config = cifar_gce.get_config(cells.variants(key, settings.recipe))
+        config = cifar_gce.get_config(variants(key, settings.recipe))
         changes = {"data.name": data, "data.noise.fraction": noise / 100}
-        config = cells.changed(config, changes | dict(settings.changes))
+        config = changed(config, changes | dict(settings.changes))
         rho = () if key == "ce" else settings.rho
-        found.append(study.Method(f"{data}_{noise}_{key}", label, config, rho))
+        found.append(comparison.Method(f"{data}_{noise}_{key}", label, config, rho))
     return found
 
 
-def runs(settings: Settings) -> dict[cells.Key, cells.Cell]:
+def runs(settings: Settings) -> dict[Key, PlannedRun]:
     """Every data set, noise level, training, rho and seed."""
     s, found = settings, {}
     for data in s.data:
         for noise in s.noise:
-            found |= study.runs(methods(s, data, noise), s.seeds)
+            found |= comparison.plan(methods(s, data, noise), s.seeds)
     return found
 
 
 def run(
-    settings: Settings, trained: Mapping[cells.Key, cells.Trained]
+    settings: Settings, trained: Mapping[Key, TrainedRun]
 ) -> tuple[Arrays, list[Claim]]:
     """Errors of the last weights and of their averages, and Table 2's order."""
     s = settings
@@ -102,12 +103,12 @@ def run(
     for data in s.data:
         for noise in s.noise:
             some = methods(s, data, noise)
-            arrays |= study.collect(some, s.seeds, trained)
-            averaged = study.collect(
+            arrays |= comparison.collect(some, s.seeds, trained)
+            averaged = comparison.collect(
                 some, s.seeds, trained, figures=EMA_FIGURES, curves=EMA_CURVES
             )
             for method in some:
-                for name in ("rho", "curve", *study.FIGURES):
+                for name in ("rho", "curve", *comparison.FIGURES):
                     arrays[f"{method.key}_ema_{name}"] = averaged[
                         f"{method.key}_{name}"
                     ]
@@ -125,10 +126,12 @@ def _claims(arrays: Arrays) -> Iterator[Claim]:
     labels = LABELS | AVERAGED
     for column in arrays["columns"]:
         for pair in pairs:
-            errors = [study.chosen(arrays, f"{column}_{key}", "best") for key in pair]
+            errors = [
+                comparison.chosen(arrays, f"{column}_{key}", "best") for key in pair
+            ]
             text = "{} below {}".format(*(labels[key] for key in pair))
             text = f"{_title(column)}: {text}, best epoch"
-            yield study.lower(text, "Table 2", _paper(*pair, column), *errors)
+            yield comparison.lower(text, "Table 2", _paper(*pair, column), *errors)
 
 
 def _paper(better: str, worse: str, column: str) -> str | None:
@@ -155,11 +158,11 @@ def plot(arrays: Arrays) -> plotting.Figure:
     for i, column in enumerate(columns):
         known = {f"{column}_{key}": labels[key] for key in order}
         bars, curves = axes[i], axes[len(columns) + i]
-        study.draw_bars(bars, arrays, known)
+        comparison_plots.draw_bars(bars, arrays, known)
         bars.set_title(_title(column))
         if column in COLUMNS:
             _draw_literature(bars, column, order)
-        study.draw_curves(curves, arrays, known)
+        comparison_plots.draw_curves(curves, arrays, known)
     return figure
 
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import frame
+from experiments.harness import execution, registry
 from sam_jax import attacks
 
 # Claims that hold with any number of seeds and steps.
@@ -23,10 +23,10 @@ CERTAIN = {
 @pytest.mark.filterwarnings(
     f"ignore::{attacks.GradientMaskingWarning.__module__}.GradientMaskingWarning"
 )
-@pytest.mark.parametrize("name", frame.names())
+@pytest.mark.parametrize("name", registry.names())
 def test_smoke(name, tmp_path):
     with jax.enable_x64(False):
-        claims = frame.execute(name, "smoke", tmp_path)
+        claims = execution.execute(name, "smoke", tmp_path)
     assert claims
     assert {"settings.json", "arrays.npz", "claims.json", "figure.png"} <= {
         path.name for path in tmp_path.iterdir()
@@ -37,17 +37,17 @@ def test_smoke(name, tmp_path):
         assert all(claim.holds for claim in chosen), chosen
 
 
-@pytest.mark.parametrize("name", frame.names())
+@pytest.mark.parametrize("name", registry.names())
 def test_scales_are_declared_and_the_sources_named(name):
-    module = frame.load(name)
-    assert tuple(module.SCALES) == frame.SCALES
+    module = registry.load(name)
+    assert tuple(module.SCALES) == registry.SCALES
     assert module.SOURCE
-    assert len(frame.title(module)) <= 88
+    assert len(registry.title(module)) <= 88
 
 
 def test_false_statements_of_the_paper_are_reported_as_false(tmp_path):
     for name in ("facts", "convergence"):
-        claims = frame.execute(name, "smoke", tmp_path / name)
+        claims = execution.execute(name, "smoke", tmp_path / name)
         printed = [claim for claim in claims if "printed" in claim.source]
         assert len(printed) == {"facts": 1, "convergence": 3}[name]
         assert not any(claim.holds for claim in printed)
@@ -55,7 +55,7 @@ def test_false_statements_of_the_paper_are_reported_as_false(tmp_path):
 
 def test_figure_4_sees_the_majority():
     # With 26 of 50 labels wrong the wrong ones are the majority: SAM learns them.
-    module = frame.load("fig4")
+    module = registry.load("fig4")
     with jax.enable_x64(True):
         arrays, _ = module.run(module.SCALES["smoke"])
     few, many = arrays["error"][0, :, :, -1], arrays["error"][-1, :, :, -1]

@@ -4,8 +4,8 @@ import json
 import numpy as np
 import pytest
 
-from experiments import cells, study
-from experiments.cells import Cell
+from experiments.harness import runs, training
+from experiments.harness.runs import PlannedRun
 from sam_jax.analysis import restore
 from sam_jax.training import checkpoint, loop
 from sam_jax.training.config import ConfigError
@@ -15,7 +15,7 @@ from tests.training.problems import tiny
 
 def grid(**changes):
     return {
-        ("sam", rho, seed): Cell(
+        ("sam", rho, seed): PlannedRun(
             tiny(sam__kind="sam", sam__rho=rho, seed=seed, **changes)
         )
         for rho, seed in itertools.product((0.1, 0.2), (0, 1))
@@ -24,20 +24,20 @@ def grid(**changes):
 
 def test_changing_a_copy_leaves_the_recipe_alone():
     base = tiny()
-    made = [cells.changed(base, {"sam.rho": rho, "seed": 3}) for rho in (0.3, 0.4)]
+    made = [runs.changed(base, {"sam.rho": rho, "seed": 3}) for rho in (0.3, 0.4)]
     assert [c.sam.rho for c in made] == [0.3, 0.4]
     assert (base.sam.rho, base.seed) == (0.1, 0)
     with pytest.raises(ConfigError, match=r"did you mean 'sam\.rho'"):
-        cells.changed(base, {"sam.roh": 1.0})
+        runs.changed(base, {"sam.roh": 1.0})
 
 
 def test_finished_cells_are_not_run_again(tmp_path, monkeypatch):
     lines = []
-    first = cells.train(grid(), tmp_path, lines.append)
+    first = training.train(grid(), tmp_path, lines.append)
     assert len(lines) == 4
     assert lines[0].startswith("1/4 sam/0.1/0: validation")
     monkeypatch.setattr(loop, "run", None)  # not needed
-    again = cells.train(grid(), tmp_path, lines.append)
+    again = training.train(grid(), tmp_path, lines.append)
     assert len(lines) == 4
     assert again == first
     assert first["sam", 0.1, 0].summary != first["sam", 0.2, 0].summary
@@ -54,66 +54,32 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path, monkeypatch):
 
     monkeypatch.setattr(loop, "run", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        cells.train(grid(), tmp_path, lambda _: None)
-    trained = cells.train(grid(), tmp_path, lambda _: None)
+        training.train(grid(), tmp_path, lambda _: None)
+    trained = training.train(grid(), tmp_path, lambda _: None)
     assert len(calls) == 5  # two, the interrupted one, that again and the last
     assert len(trained) == 4
 
 
 def test_cells_of_other_settings_are_refused(tmp_path):
-    cells.train(grid(), tmp_path, lambda _: None)
+    training.train(grid(), tmp_path, lambda _: None)
     with pytest.raises(ConfigError, match=r"l2: 0\.0005 -> 0\.1"):
-        cells.train(grid(l2=0.1), tmp_path, lambda _: None)
+        training.train(grid(l2=0.1), tmp_path, lambda _: None)
 
 
 def test_a_loss_that_is_not_finite_is_a_result(tmp_path):
-    runs = {("erm", "-", 0): Cell(tiny(schedule__peak=1e300))}
+    planned = {("erm", "-", 0): PlannedRun(tiny(schedule__peak=1e300))}
     for _ in range(2):
-        trained = cells.train(runs, tmp_path, lambda _: None)
+        trained = training.train(planned, tmp_path, lambda _: None)
         run = trained["erm", "-", 0]
         assert run.figure("test_error_best") == 1
-        assert cells.describe(run) == "loss not finite"
-    assert "Try a smaller" in json.loads((run.workdir / cells.FAILURE).read_text())
-
-
-def test_selection_is_by_the_mean_over_seeds():
-    validation = np.array([[0.5, 0.25], [0.25, 0.25], [0.375, 0.125]])
-    assert cells.select(validation) == 1  # the first of equals
-    several = np.stack([validation, validation[::-1]])
-    np.testing.assert_array_equal(cells.select(several), [1, 0])
+        assert runs.describe(run) == "loss not finite"
+    assert "Try a smaller" in json.loads((run.workdir / runs.FAILURE).read_text())
 
 
 def test_an_unknown_figure_lists_the_known_ones(tmp_path):
-    trained = cells.train({("erm",): Cell(tiny())}, tmp_path, lambda _: None)
+    trained = training.train({("erm",): PlannedRun(tiny())}, tmp_path, lambda _: None)
     with pytest.raises(ValueError, match=r"it has .*test_error_best"):
         trained[("erm",)].figure("test_eror")
-
-
-def test_a_study_collects_by_method_rho_and_seed(tmp_path):
-    methods = [
-        study.Method("erm", "ERM", tiny()),
-        study.Method("sam", "SAM", tiny(sam__kind="sam"), (0.1, 1.0)),
-    ]
-    trained = cells.train(study.runs(methods, (3, 4)), tmp_path, lambda _: None)
-    arrays = study.collect(methods, (3, 4), trained)
-    assert arrays["sam_validation"].shape == (2, 2)
-    assert arrays["sam_curve"].shape == (2, 2, 2)
-    np.testing.assert_array_equal(arrays["epoch"], [1, 2])
-    expected = trained["sam", 1.0, 4].summary["test_error_last"]
-    assert arrays["sam_last"][1, 1] == expected
-    np.testing.assert_array_equal(arrays["sam_curve"][..., -1], arrays["sam_last"])
-    at = study.index(arrays, "sam")
-    assert arrays["sam_validation"].mean(1).argmin() == at
-    assert study.rho(arrays, "sam") == (0.1, 1.0)[at]
-
-
-def test_lower_says_the_numbers_and_counts_seeds():
-    better, worse = np.array([0.1, 0.2]), np.array([0.3, 0.1])
-    claim = study.lower("a below b", "Fig. 0", None, better, worse)
-    assert claim.measured == "15.0 ± 7.1 against 20.0 ± 14.1; 1 of 2 seeds"
-    assert claim.holds
-    assert not study.lower("", "", None, better, worse, margin=0.1).holds
-    assert study.lower("", "", None, worse, better, margin=-0.1).holds
 
 
 def branched(tmp_path, **changes):

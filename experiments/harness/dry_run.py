@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import cells, frame
+from experiments.harness import registry
+from experiments.harness.runs import Key, PlannedRun
 from sam_jax import data, models, output
 from sam_jax.training import config as configs
 from sam_jax.training import problem
@@ -48,20 +49,19 @@ def describe(name: str, scale: str) -> str:
 
     Raises: ValueError for an unknown experiment or scale.
     """
-    settings, module = frame.settings(name, scale), frame.load(name)
+    settings, module = registry.settings(name, scale), registry.load(name)
     if not hasattr(module, "runs"):
         rows = [[key, json.dumps(value)] for key, value in settings.items()]
         return output.table(["setting", "value"], rows)
     runs = module.runs(module.SCALES[scale])
     flat = {
-        key: configs.flatten(configs.check(cell.config)) for key, cell in runs.items()
+        key: configs.flatten(configs.check(run.config)) for key, run in runs.items()
     }
     rows = [
         [
             key,
             _values(flat, key),
-            str(PAPER.get(key, ("-",))[0]),
-            PAPER.get(key, "--")[1],
+            *map(str, PAPER.get(key, ("-", "-"))),
         ]
         for key in configs.KEYS
     ]
@@ -69,19 +69,19 @@ def describe(name: str, scale: str) -> str:
     return f"{table}\n\n{_totals(runs)}"
 
 
-def _values(flat: Mapping[cells.Key, Mapping[str, Any]], key: str) -> str:
+def _values(flat: Mapping[Key, Mapping[str, Any]], key: str) -> str:
     """The value of a key in all runs, or the few that it takes."""
     return ", ".join(dict.fromkeys(str(values[key]) for values in flat.values()))
 
 
-def _totals(runs: Mapping[cells.Key, cells.Cell]) -> str:
+def _totals(runs: Mapping[Key, PlannedRun]) -> str:
     """Runs, steps and parameters."""
     steps, sizes = [], {}
-    for cell in runs.values():
-        config = configs.check(cell.config)
+    for run in runs.values():
+        config = configs.check(run.config)
         count, classes, image = shape(config)
         train = count - round(config.data.validation_fraction * count)
-        start = cell.epoch
+        start = run.epoch
         steps.append((config.epochs - start) * (train // config.batch_size))
         label = f"{config.model.name}, {classes} classes"
         if label not in sizes:

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from experiments import __main__ as cli
-from experiments import sweep
+from experiments.harness import sweep
 from sam_jax.training import startup
 
 RECIPE = """
@@ -39,7 +39,7 @@ def test_hazard_14_a_rho_sweep_is_one_command(recipe, tmp_path, capsys):
     text = capsys.readouterr().out
     assert "4/4 sam.rho=2.0/seed=1: validation" in text
     header, _, best, worse, _ = text.splitlines()[4:]
-    assert header.split()[:2] == ["cell", "validation,"]
+    assert header.split()[:2] == ["setting", "validation,"]
     assert best.count("±") == worse.count("±") == 3
     saved = json.loads((out / "sweep.json").read_text())
     means = [sum(row) / 2 for row in saved["errors"]["validation_error_best"]]

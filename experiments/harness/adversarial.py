@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from configs import cifar10_at
-from experiments import cells, study
-from experiments.frame import Arrays, Claim
+from experiments.harness import comparison, comparison_plots
+from experiments.harness.claims import Arrays, Claim
+from experiments.harness.runs import Key, TrainedRun, changed, variants
 from sam_jax import plotting
 
 # key -> label, variant of configs/cifar10_at.py
@@ -48,25 +49,25 @@ def scales(paper: Settings) -> dict[str, Settings]:
     }
 
 
-def methods(settings: Settings, keys: Sequence[str]) -> list[study.Method]:
+def methods(settings: Settings, keys: Sequence[str]) -> list[comparison.Method]:
     """Methods of METHODS, SAM with its grid."""
     found = []
     for key in keys:
         label, variant = METHODS[key]
-        names = cells.variants(variant, settings.recipe)
-        config = cells.changed(cifar10_at.get_config(names), settings.changes)
+        names = variants(variant, settings.recipe)
+        config = changed(cifar10_at.get_config(names), settings.changes)
         rho = settings.rho if key == "sam" else ()
-        found.append(study.Method(key, label, config, rho))
+        found.append(comparison.Method(key, label, config, rho))
     return found
 
 
 def collect(
     settings: Settings,
     keys: Sequence[str],
-    trained: Mapping[cells.Key, cells.Trained],
+    trained: Mapping[Key, TrainedRun],
 ) -> Arrays:
-    """Robust errors, by `study.collect`."""
-    return study.collect(
+    """Robust errors, by `comparison.collect`."""
+    return comparison.collect(
         methods(settings, keys),
         settings.seeds,
         trained,
@@ -77,7 +78,7 @@ def collect(
 
 def overfits(arrays: Arrays, key: str, source: str) -> Claim:
     """The claim that the last robust error is above the best epoch's."""
-    best, last = (study.chosen(arrays, key, name) for name in ("best", "last"))
+    best, last = (comparison.chosen(arrays, key, name) for name in ("best", "last"))
     text = f"{METHODS[key][0]} overfits: last robust test error above the best epoch's"
     rise = 100 * float(np.mean(last - best))
     return Claim(f"{text} (points)", source, "> 0", rise, "> 0", rise > 0)
@@ -87,7 +88,9 @@ def mitigates(arrays: Arrays, key: str, source: str) -> Claim:
     """The claim that a method overfits less than plain adversarial training."""
     rise = {}
     for name in ("at", key):
-        best, last = (study.chosen(arrays, name, part) for part in ("best", "last"))
+        best, last = (
+            comparison.chosen(arrays, name, part) for part in ("best", "last")
+        )
         rise[name] = 100 * float(np.mean(last - best))
     text = f"{METHODS[key][0]} overfits less: rise of the robust test error (points)"
     measured = f"{rise[key]:.1f} against {rise['at']:.1f}"
@@ -97,17 +100,17 @@ def mitigates(arrays: Arrays, key: str, source: str) -> Claim:
 def below(arrays: Arrays, key: str, name: str, source: str, paper: Any) -> Claim:
     """The claim that a method's robust error is below adversarial training's."""
     when = {"best": "best epoch by validation", "last": "last epoch"}[name]
-    errors = (study.chosen(arrays, k, name) for k in (key, "at"))
+    errors = (comparison.chosen(arrays, k, name) for k in (key, "at"))
     text = f"{METHODS[key][0]} below plain: robust test error, {when}"
-    return study.lower(text, source, paper, *errors)
+    return comparison.lower(text, source, paper, *errors)
 
 
 def far_below_clean(arrays: Arrays) -> Iterator[Claim]:
     """The claim that adversarial training helps at all, where clean runs are there."""
-    errors = (study.chosen(arrays, key, "last") for key in ("at", "clean"))
+    errors = (comparison.chosen(arrays, key, "last") for key in ("at", "clean"))
     text = "adversarial training 30 points below ordinary: robust test error, last"
-    yield study.lower(text, "target", None, *errors, margin=0.30)
-    error = float(study.chosen(arrays, "at", "last").mean())
+    yield comparison.lower(text, "target", None, *errors, margin=0.30)
+    error = float(comparison.chosen(arrays, "at", "last").mean())
     text = "the radius leaves a robust error of 20-70%: adversarial training, last"
     yield Claim(text, "target", None, error, "0.2-0.7", 0.2 <= error <= 0.7)
 
@@ -116,6 +119,8 @@ def draw(arrays: Arrays, keys: Sequence[str]) -> plotting.Figure:
     """Robust test error over epochs, and that of the training set."""
     figure, (test, train) = plotting.panels(1, 2)
     labels = {key: METHODS[key][0] for key in keys}
-    study.draw_curves(test, arrays, labels, ylabel="robust test error (%)")
-    study.draw_curves(train, arrays, labels, "train", ylabel="robust train error (%)")
+    comparison_plots.draw_curves(test, arrays, labels, ylabel="robust test error (%)")
+    comparison_plots.draw_curves(
+        train, arrays, labels, "train", ylabel="robust train error (%)"
+    )
     return figure

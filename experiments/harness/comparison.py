@@ -12,9 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import cells
-from experiments.frame import Arrays, Claim
-from sam_jax import plotting
+from experiments.harness.claims import Arrays, Claim
+from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, table
 
 FIGURES = {
     "validation": "validation_error_best",
@@ -42,13 +41,11 @@ class Method:
         return list(self.rho) or [self.config.sam.rho]
 
 
-def runs(
-    methods: Iterable[Method], seeds: Sequence[int]
-) -> dict[cells.Key, cells.Cell]:
+def plan(methods: Iterable[Method], seeds: Sequence[int]) -> dict[Key, PlannedRun]:
     """One run a method, rho and seed."""
     return {
-        (method.key, rho, seed): cells.Cell(
-            cells.changed(method.config, {"sam.rho": rho, "seed": seed})
+        (method.key, rho, seed): PlannedRun(
+            changed(method.config, {"sam.rho": rho, "seed": seed})
         )
         for method in methods
         for rho in method.values
@@ -59,7 +56,7 @@ def runs(
 def collect(
     methods: Sequence[Method],
     seeds: Sequence[int],
-    trained: Mapping[cells.Key, cells.Trained],
+    trained: Mapping[Key, TrainedRun],
     *,
     figures: Mapping[str, str] = FIGURES,
     curves: Mapping[str, str] = CURVES,
@@ -79,7 +76,7 @@ def collect(
         arrays[f"{method.key}_rho"] = np.array(method.values, float)
         for name, figure in figures.items():
             if figure in whole.summary:
-                values = cells.table(trained, figure, *axes)
+                values = table(trained, figure, *axes)
                 arrays[f"{method.key}_{name}"] = values[0]
         for name, curve in curves.items():
             arrays[f"{method.key}_{name}"] = np.array(
@@ -102,9 +99,20 @@ def chosen(arrays: Arrays, key: str, name: str) -> np.ndarray:
     return arrays[f"{key}_{name}"][index(arrays, key)]
 
 
+def select(validation: np.ndarray) -> np.ndarray:
+    """The best value by mean validation error over seeds, the first of equals.
+
+    Args:
+      validation: [..., values, seeds].
+
+    Returns: indices, i[...].
+    """
+    return validation.mean(-1).argmin(-1)
+
+
 def index(arrays: Arrays, key: str) -> int:
     """Which rho validation chooses for a method."""
-    return int(cells.select(arrays[f"{key}_validation"]))
+    return int(select(arrays[f"{key}_validation"]))
 
 
 def rho(arrays: Arrays, key: str) -> float:
@@ -148,79 +156,6 @@ def lower(
         words,
         bool(np.mean(better) < np.mean(worse) - margin),
     )
-
-
-def draw_curves(
-    axes: plotting.Axes,
-    arrays: Arrays,
-    methods: Mapping[str, str],
-    name: str = "curve",
-    *,
-    title: str = "",
-    ylabel: str = "test error (%)",
-    percent: bool = True,
-) -> None:
-    """Means over seeds and bands, of each method at its rho, over epochs.
-
-    Args:
-      methods: key -> label.
-      percent: whether the curve is a fraction, to be drawn in %.
-    """
-    for i, (key, label) in enumerate(methods.items()):
-        curve = (100 if percent else 1) * chosen(arrays, key, name)
-        if len(arrays[f"{key}_rho"]) > 1:
-            label = f"{label}, rho = {rho(arrays, key):g}"
-        color = plotting.COLORS[i % len(plotting.COLORS)]
-        plotting.band(axes, arrays["epoch"], curve, label=label, color=color)
-    axes.set(xlabel="epoch", ylabel=ylabel, title=title)
-    if percent:
-        axes.set_ylim(bottom=0)
-    axes.margins(x=0)
-    axes.legend(frameon=False, fontsize="small")
-
-
-def draw_grid(
-    axes: plotting.Axes,
-    arrays: Arrays,
-    methods: Mapping[str, str],
-    name: str = "best",
-    *,
-    ylabel: str,
-) -> None:
-    """Error over rho of each method; a method without rho is a horizontal line."""
-    for i, (key, label) in enumerate(methods.items()):
-        values, errors = arrays[f"{key}_rho"], 100 * arrays[f"{key}_{name}"]
-        color = plotting.COLORS[i % len(plotting.COLORS)]
-        if len(values) == 1:
-            axes.axhline(errors.mean(), color=color, linestyle="--", label=label)
-            continue
-        plotting.band(axes, values, errors.T, label=label, color=color, marker=".")
-        at = index(arrays, key)
-        axes.plot(values[at], errors[at].mean(), "o", color=color)
-    axes.set(xlabel="rho", ylabel=ylabel, xscale="log")
-    ticks = sorted({float(v) for key in methods for v in arrays[f"{key}_rho"]})
-    axes.set_xticks(ticks, [f"{v:g}" for v in ticks], rotation=60, fontsize="small")
-    axes.minorticks_off()
-    axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, fontsize="small")
-
-
-def draw_bars(
-    axes: plotting.Axes,
-    arrays: Arrays,
-    methods: Mapping[str, str],
-    name: str = "best",
-    *,
-    ylabel: str = "test error, best by validation (%)",
-) -> None:
-    """A bar a method, with every seed as a point."""
-    for i, key in enumerate(methods):
-        errors = 100 * chosen(arrays, key, name)
-        color = plotting.COLORS[i % len(plotting.COLORS)]
-        axes.bar(i, errors.mean(), color=color, alpha=0.4)
-        axes.plot(np.full(len(errors), i), errors, ".", color=color)
-    axes.set_xticks(range(len(methods)), methods.values(), rotation=20, ha="right")
-    axes.set(ylabel=ylabel)
 
 
 def _padded(curve: np.ndarray, length: int) -> np.ndarray:

@@ -1,9 +1,9 @@
 """A grid of runs of one recipe: trained, selected by noisy validation, and drawn.
 
 `python -m experiments sweep --config=configs/digits.py:sam --grid="sam.rho=[.1, .2];
-seed=[0, 1]" --out=DIR`. Finished cells are not run again. With --cluster the cells go
+seed=[0, 1]" --out=DIR`. Finished runs are not trained again. With --cluster they go
 through submitit: "slurm", or "local" for processes of this machine. On an accelerator
-cells that differ in seed and coefficients alone are trained as one program.
+runs that differ in seed and coefficients alone are trained as one program.
 """
 
 import ast
@@ -16,7 +16,16 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import cells, study
+from experiments.harness import comparison, training
+from experiments.harness.runs import (
+    Key,
+    PlannedRun,
+    TrainedRun,
+    changed,
+    combinations,
+    finished,
+    folder_name,
+)
 from sam_jax import output, plotting
 from sam_jax.training import config as configs
 
@@ -26,21 +35,21 @@ CLUSTERS = ("", "local", "slurm")
 
 
 def sweep(recipe: str, grid: Grid, out: output.Path, cluster: str = "") -> str:
-    """Trains every cell that is not finished, and writes table, heat map and choice.
+    """Trains every run that is not finished, and writes table, heat map and choice.
 
     Returns: the table; the row chosen by noisy validation comes first.
     Raises: ValueError for an unknown recipe, key or cluster, and for a folder that
-      holds cells of other configurations.
+      holds runs of other configurations.
     """
     if cluster not in CLUSTERS:
         raise ValueError(
             f"Received --cluster={cluster!r}; it is one of 'local' and 'slurm', or is "
             "left out to train in this process."
         )
-    out, runs = pathlib.Path(out), grid_cells(read_recipe(recipe), grid)
+    out, runs = pathlib.Path(out), plan(read_recipe(recipe), grid)
     if cluster:
         submit(runs, out / "runs", cluster)
-    trained = cells.train(runs, out / "runs")
+    trained = training.train(runs, out / "runs")
     return summarize(trained, grid, out)
 
 
@@ -82,43 +91,39 @@ def parse_grid(text: str) -> Grid:
     return grid
 
 
-def grid_cells(config: ConfigDict, grid: Grid) -> dict[cells.Key, cells.Cell]:
-    """A cell for every combination, under a name of its keys and values."""
+def plan(config: ConfigDict, grid: Grid) -> dict[Key, PlannedRun]:
+    """A run for every combination, under a name of its keys and values."""
     found = {}
-    for values in cells.grid(grid):
+    for values in combinations(grid):
         key = tuple(f"{name}={value}" for name, value in values.items())
-        found[key] = cells.Cell(cells.changed(config, values))
+        found[key] = PlannedRun(changed(config, values))
     return found
 
 
-def submit(
-    runs: Mapping[cells.Key, cells.Cell], folder: pathlib.Path, cluster: str
-) -> None:
-    """Trains every unfinished cell as a job of its own, and waits for all of them."""
+def submit(runs: Mapping[Key, PlannedRun], folder: pathlib.Path, cluster: str) -> None:
+    """Trains every unfinished run as a job of its own, and waits for all of them."""
     import submitit  # late: most sweeps run in this process
 
     executor = submitit.AutoExecutor(folder.parent / "jobs", cluster=cluster)
     executor.update_parameters(timeout_min=60 * 24, cpus_per_task=2)
     jobs = [
-        executor.submit(train_one, key, cell, folder)
-        for key, cell in runs.items()
-        if cells.finished(cell, folder / cells.name(key)) is None
+        executor.submit(train_one, key, planned, folder)
+        for key, planned in runs.items()
+        if finished(planned, folder / folder_name(key)) is None
     ]
     for job in jobs:
         job.result()
 
 
-def train_one(key: cells.Key, cell: cells.Cell, folder: pathlib.Path) -> None:
-    """What a job does: one cell."""
+def train_one(key: Key, planned: PlannedRun, folder: pathlib.Path) -> None:
+    """What a job does: one run."""
     from sam_jax.training import startup
 
     startup.use_compilation_cache()
-    cells.train({key: cell}, folder)
+    training.train({key: planned}, folder)
 
 
-def summarize(
-    trained: Mapping[cells.Key, cells.Trained], grid: Grid, out: pathlib.Path
-) -> str:
+def summarize(trained: Mapping[Key, TrainedRun], grid: Grid, out: pathlib.Path) -> str:
     """Writes sweep.json and heat_map.png; returns the table, best first."""
     axes = {name: values for name, values in grid.items() if name != "seed"}
     order = [name for name in grid if name != "seed"] + ["seed"] * ("seed" in grid)
@@ -136,14 +141,14 @@ def summarize(
         dict(zip(axes, v, strict=True)) for v in itertools.product(*axes.values())
     ]
     rows = [
-        [_words(labels[i]), *(study.spread(tables[f][i]) for f in FIGURES)]
+        [_words(labels[i]), *(comparison.spread(tables[f][i]) for f in FIGURES)]
         for i in ranking
     ]
     best = {"chosen": labels[ranking[0]], "by": "mean validation error, noisy labels"}
     record = {f: t.tolist() for f, t in tables.items()}
     output.write_json(out / "sweep.json", {"grid": grid, **best, "errors": record})
     plotting.save(_heat_map(tables[FIGURES[1]], axes, grid), out / "heat_map.png")
-    header = ["cell", *(name.replace("_error_", ", ") + " (%)" for name in FIGURES)]
+    header = ["setting", *(name.replace("_error_", ", ") + " (%)" for name in FIGURES)]
     return output.table(header, rows)
 
 

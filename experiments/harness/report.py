@@ -7,10 +7,10 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from experiments import frame
+from experiments.harness import claims, execution, registry
+from experiments.harness.claims import HEADER
 from sam_jax import output
 
-HEADER = ["claim", "source", "paper", "measured", "tolerance", "verdict"]
 TITLE = "Results"
 SMOKE = "Smoke scale: shows that it runs; its numbers are no evidence."
 FULL = "Full scale: the paper's settings where it gives them."
@@ -20,7 +20,7 @@ OTHER = "Settings other than at full scale: "
 class Section(NamedTuple):
     """name, title, source: of the experiment. notes: on its scale, one sentence each.
     figure: path of the PNG from the report's folder, None if it was not run.
-    rows: its claims as text, in the columns of HEADER.
+    rows: its claims as text, in the columns of `claims.HEADER`.
     """
 
     name: str
@@ -54,8 +54,8 @@ def write(folder: output.Path) -> list[pathlib.Path]:
 def scale_notes(record: dict[str, Any]) -> list[str]:
     """What a reader must know of the scale: where it departs from the paper's."""
     name, scale = record["experiment"], record["scale"]
-    paper = frame.settings(name, "paper")
-    changed = frame.differences(record["settings"], paper)
+    paper = registry.settings(name, "paper")
+    changed = execution.differences(record["settings"], paper)
     listed = ", ".join(f"{key} = {a} (full: {b})" for key, a, b in changed)
     notes = [OTHER + listed + "." if changed else FULL]
     return [SMOKE, *notes] if scale == "smoke" else notes
@@ -101,26 +101,25 @@ def summary(sections: list[Section]) -> str:
 def _sections(folder: pathlib.Path) -> Iterator[Section]:
     """All results in a folder, sorted by name, then the experiments without any."""
     seen = set()
-    for path in sorted(folder.rglob(frame.SETTINGS)):
+    for path in sorted(folder.rglob(execution.SETTINGS)):
         record = json.loads(path.read_text())
-        name, here = record["experiment"], path.parent
-        module, claims = frame.load(name), json.loads((here / frame.CLAIMS).read_text())
-        figure = pathlib.PurePath(os.path.relpath(here / frame.FIGURE, folder))
-        yield Section(
-            name,
-            frame.title(module),
-            module.SOURCE,
-            scale_notes(record),
-            figure.as_posix(),
-            frame.table(claims),
+        seen.add(record["experiment"])
+        found = json.loads((path.parent / execution.CLAIMS).read_text())
+        figure = os.path.relpath(path.parent / execution.FIGURE, folder)
+        yield _section(
+            record["experiment"],
+            notes=scale_notes(record),
+            figure=pathlib.PurePath(figure).as_posix(),
+            rows=claims.table(found),
         )
-        seen.add(name)
-    if seen:
-        for name in frame.names():
-            if name not in seen:
-                module = frame.load(name)
-                notes = ["No results here."]
-                yield Section(name, frame.title(module), module.SOURCE, notes, None, [])
+    missing = [name for name in registry.names() if name not in seen]
+    for name in missing if seen else ():
+        yield _section(name, notes=["No results here."], figure=None, rows=[])
+
+
+def _section(name: str, **found: Any) -> Section:
+    module = registry.load(name)
+    return Section(name, registry.title(module), module.SOURCE, **found)
 
 
 def _row(cells: list[str], tag: str) -> str:

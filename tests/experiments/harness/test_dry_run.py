@@ -6,11 +6,11 @@ import pytest
 
 from configs import cifar10, cifar_gce
 from experiments import __main__ as cli
-from experiments import cells, dry_run, frame
+from experiments.harness import dry_run, registry, training
 from sam_jax.training import config as configs
 from sam_jax.training import startup
 
-DEEP = [name for name in frame.names() if hasattr(frame.load(name), "runs")]
+DEEP = [name for name in registry.names() if hasattr(registry.load(name), "runs")]
 
 
 def test_every_deep_experiment_is_there():
@@ -52,7 +52,7 @@ def test_the_number_of_steps():
 
 
 def test_the_settings_of_table_1():
-    values = frame.settings("table1", "paper")
+    values = registry.settings("table1", "paper")
     expected = {
         "batch_size": 256,
         "sam.m": 64,
@@ -69,7 +69,7 @@ def test_the_settings_of_table_1():
 
 
 def test_the_settings_of_table_2():
-    values = frame.settings("table2", "paper")
+    values = registry.settings("table2", "paper")
     expected = {
         "model.name": "preact_resnet34",
         "schedule.name": "cosine",
@@ -99,12 +99,12 @@ def test_missing_cifar_is_said_with_the_command(tmp_path, monkeypatch, capsys):
 
 
 def test_runs_of_other_settings_are_refused_before_any_training(tmp_path):
-    first = frame.load("table1").SCALES["smoke"]
-    cells.train(_first_cell(first), tmp_path / "runs", lambda _: None)
+    first = registry.load("table1").SCALES["smoke"]
+    training.train(_first_cell(first), tmp_path / "runs", lambda _: None)
     changed = dataclasses.replace(first, changes={**first.changes, "l2": 0.1})
     with pytest.raises(ValueError, match=r"another config .*l2: 0\.0005 -> 0\.1"):
-        cells.train(_first_cell(changed), tmp_path / "runs", lambda _: None)
+        training.train(_first_cell(changed), tmp_path / "runs", lambda _: None)
 
 
 def _first_cell(settings):
-    return dict(list(frame.load("table1").runs(settings).items())[:1])
+    return dict(list(registry.load("table1").runs(settings).items())[:1])

@@ -1,0 +1,82 @@
+"""Pictures of a comparison: errors over epochs, over rho, and at one epoch."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from experiments.harness import comparison
+from experiments.harness.claims import Arrays
+from sam_jax import plotting
+
+
+def draw_curves(
+    axes: plotting.Axes,
+    arrays: Arrays,
+    methods: Mapping[str, str],
+    name: str = "curve",
+    *,
+    title: str = "",
+    ylabel: str = "test error (%)",
+    percent: bool = True,
+) -> None:
+    """Means over seeds and bands, of each method at its rho, over epochs.
+
+    Args:
+      methods: key -> label.
+      percent: whether the curve is a fraction, to be drawn in %.
+    """
+    for i, (key, label) in enumerate(methods.items()):
+        curve = (100 if percent else 1) * comparison.chosen(arrays, key, name)
+        if len(arrays[f"{key}_rho"]) > 1:
+            label = f"{label}, rho = {comparison.rho(arrays, key):g}"
+        color = plotting.COLORS[i % len(plotting.COLORS)]
+        plotting.band(axes, arrays["epoch"], curve, label=label, color=color)
+    axes.set(xlabel="epoch", ylabel=ylabel, title=title)
+    if percent:
+        axes.set_ylim(bottom=0)
+    axes.margins(x=0)
+    axes.legend(frameon=False, fontsize="small")
+
+
+def draw_grid(
+    axes: plotting.Axes,
+    arrays: Arrays,
+    methods: Mapping[str, str],
+    name: str = "best",
+    *,
+    ylabel: str,
+) -> None:
+    """Error over rho of each method; a method without rho is a horizontal line."""
+    for i, (key, label) in enumerate(methods.items()):
+        values, errors = arrays[f"{key}_rho"], 100 * arrays[f"{key}_{name}"]
+        color = plotting.COLORS[i % len(plotting.COLORS)]
+        if len(values) == 1:
+            axes.axhline(errors.mean(), color=color, linestyle="--", label=label)
+            continue
+        plotting.band(axes, values, errors.T, label=label, color=color, marker=".")
+        at = comparison.index(arrays, key)
+        axes.plot(values[at], errors[at].mean(), "o", color=color)
+    axes.set(xlabel="rho", ylabel=ylabel, xscale="log")
+    ticks = sorted({float(v) for key in methods for v in arrays[f"{key}_rho"]})
+    axes.set_xticks(ticks, [f"{v:g}" for v in ticks], rotation=60, fontsize="small")
+    axes.minorticks_off()
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, fontsize="small")
+
+
+def draw_bars(
+    axes: plotting.Axes,
+    arrays: Arrays,
+    methods: Mapping[str, str],
+    name: str = "best",
+    *,
+    ylabel: str = "test error, best by validation (%)",
+) -> None:
+    """A bar a method, with every seed as a point."""
+    for i, key in enumerate(methods):
+        errors = 100 * comparison.chosen(arrays, key, name)
+        color = plotting.COLORS[i % len(plotting.COLORS)]
+        axes.bar(i, errors.mean(), color=color, alpha=0.4)
+        axes.plot(np.full(len(errors), i), errors, ".", color=color)
+    axes.set_xticks(range(len(methods)), methods.values(), rotation=20, ha="right")
+    axes.set(ylabel=ylabel)

@@ -1,0 +1,81 @@
+"""Where experiments are found: every figure and table is a module of `experiments`.
+
+An experiment is found by its file name, and is in no list. It declares
+
+    SOURCE   the figure, table or statement of the paper, "Figure 4"
+    SCALES   {"smoke" | "cpu" | "paper": its settings, a flat dataclass}
+    X64      True if it computes in float64 (left out: False)
+    run      settings -> (arrays by name, list of Claim)
+    plot     arrays, as saved -> matplotlib Figure
+
+One that trains networks declares `runs` as well: settings -> its planned runs by key,
+which `harness.training` trains in OUT/runs; `run` then takes (settings, trained runs).
+Its settings may have `changes` to the keys of its recipe.
+
+smoke takes seconds and shows that it runs; cpu takes minutes on two cores; paper is the
+paper's own setting.
+"""
+
+import dataclasses
+import importlib
+import json
+import pkgutil
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import experiments
+from experiments.harness.runs import Key, PlannedRun
+from sam_jax import checks
+from sam_jax.training import config as configs
+
+DECLARED = ("SOURCE", "SCALES", "run", "plot")
+SCALES = ("smoke", "cpu", "paper")
+
+
+def names() -> list[str]:
+    """Names of all experiments: the modules of this package that declare one."""
+    return sorted(name for name in _files() if hasattr(_module(name), "SOURCE"))
+
+
+def load(name: str) -> ModuleType:
+    """The module of this experiment; for an unknown name an error that lists them."""
+    module = _module(name) if name in _files() else None
+    if module is None or not hasattr(module, "SOURCE"):
+        raise ValueError(f"Unknown experiment {name!r}; known: {', '.join(names())}.")
+    missing = [part for part in DECLARED if not hasattr(module, part)]
+    if missing:
+        raise ValueError(f"experiments/{name}.py does not declare {missing}.")
+    return module
+
+
+def title(module: ModuleType) -> str:
+    """The first line of the experiment's docstring."""
+    return (module.__doc__ or module.__name__).splitlines()[0]
+
+
+def settings(name: str, scale: str) -> dict[str, Any]:
+    """The settings of a scale as they are stored: plain JSON values by key."""
+    module = load(name)
+    chosen = checks.choose("scale", scale, module.SCALES)
+    values = json.loads(json.dumps(dataclasses.asdict(chosen)))
+    if hasattr(module, "runs"):
+        values = {k: v for k, v in values.items() if k not in ("changes", "recipe")}
+        values |= common_keys(module.runs(chosen))
+    return values
+
+
+def common_keys(runs: Mapping[Key, PlannedRun]) -> dict[str, Any]:
+    """The configuration that all runs share, as {"data.name": "digits", ...}."""
+    flat = [configs.flatten(configs.check(run.config)) for run in runs.values()]
+    shared = {k: v for k, v in flat[0].items() if all(f[k] == v for f in flat)}
+    return json.loads(json.dumps(shared))
+
+
+def _files() -> list[str]:
+    found = pkgutil.iter_modules(experiments.__path__)
+    return [m.name for m in found if not m.ispkg and m.name != "__main__"]
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"experiments.{name}")

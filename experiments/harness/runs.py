@@ -1,0 +1,119 @@
+"""A grid of runs: planned by an experiment, trained once, read from their folders.
+
+The work directory of a run has the name of its key, and is all that is kept of it.
+"""
+
+import itertools
+import json
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from sam_jax import output
+from sam_jax.training import config as configs
+from sam_jax.training import writer
+
+Key = tuple[Any, ...]
+FAILURE = "failure.json"
+
+
+class PlannedRun(NamedTuple):
+    """config: of the run. parent, epoch: the run it goes on from, and from where."""
+
+    config: ConfigDict
+    parent: Key | None = None
+    epoch: int = 0
+
+
+class TrainedRun(NamedTuple):
+    """A finished run, or one whose loss ceased to be finite.
+
+    summary: as in summary.json; {} for a run that failed. history: record by epoch.
+    """
+
+    workdir: pathlib.Path
+    summary: dict[str, Any]
+    history: list[dict[str, Any]]
+
+    def figure(self, name: str) -> float:
+        """A figure of the summary, such as "test_error_best"; 1 for a failed run.
+
+        1 is the greatest error there is: selection by validation never takes it.
+        """
+        if not self.summary:
+            return 1.0
+        if name not in self.summary:
+            known = ", ".join(sorted(self.summary))
+            raise ValueError(f"{self.workdir} has no figure {name!r}; it has {known}.")
+        return self.summary[name]
+
+    def curve(self, name: str) -> np.ndarray:
+        """A figure over the evaluated epochs, f[evaluations]."""
+        return np.array([r[name] for r in self.history if name in r])
+
+
+def finished(planned: PlannedRun, workdir: pathlib.Path) -> TrainedRun | None:
+    """The result of an earlier call, None if there is none yet.
+
+    Raises: ConfigError if it is that of another configuration.
+    """
+    ends = [workdir / file for file in ("summary.json", FAILURE)]
+    if not any(end.exists() for end in ends):
+        return None
+    writer.claim(workdir, configs.plain(configs.check(planned.config)))
+    return read(workdir)
+
+
+def read(workdir: pathlib.Path) -> TrainedRun:
+    """What a run has left in its folder."""
+    history = writer.read_records(workdir / "metrics.jsonl")
+    path = workdir / "summary.json"
+    summary = json.loads(path.read_text()) if path.exists() else {}
+    return TrainedRun(workdir, summary, history)
+
+
+def folder_name(key: Key) -> str:
+    """The place of a run among the others: ("sam", 0.1, 3) -> "sam/0.1/3"."""
+    return "/".join(map(str, key))
+
+
+def describe(trained: TrainedRun) -> str:
+    """Errors in a line."""
+    if not trained.summary:
+        return "loss not finite"
+    figures = {"validation": "validation_error_best", "test": "test_error_best"}
+    figures["last"] = "test_error_last"
+    known = {k: trained.summary.get(f) for k, f in figures.items()}
+    return ", ".join(f"{k} {output.percent(v)}" for k, v in known.items())
+
+
+def combinations(axes: Mapping[str, Sequence[Any]]) -> Iterable[dict[str, Any]]:
+    """Every combination of values, the last axis fastest: {"sam.rho": .1, "seed": 0}"""
+    for values in itertools.product(*axes.values()):
+        yield dict(zip(axes, values, strict=True))
+
+
+def changed(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
+    """A copy of a configuration with some keys changed: {"sam.rho": .1}."""
+    copy = config.copy_and_resolve_references()
+    for key in changes:
+        configs.check_key(key)
+    copy.update_from_flattened_dict(changes)
+    return copy
+
+
+def variants(*names: str) -> str:
+    """Names of a recipe's variants, joined as it takes them; empty ones left out."""
+    return ",".join(filter(None, names))
+
+
+def table(
+    trained: Mapping[Key, TrainedRun], figure: str, *axes: Iterable
+) -> np.ndarray:
+    """One figure of the runs whose keys are the product of `axes`, f[axes...]."""
+    axes = tuple(list(axis) for axis in axes)
+    values = [trained[key].figure(figure) for key in itertools.product(*axes)]
+    return np.array(values).reshape([len(axis) for axis in axes])

@@ -1,0 +1,27 @@
+"""The page of all results."""
+
+import pytest
+
+from experiments.harness import execution, report
+
+
+def test_report_has_every_claim_and_labels_the_scale(module, tmp_path):
+    execution.execute("fake", "cpu", tmp_path / "a")
+    execution.execute("fake", "smoke", tmp_path / "b")
+    execution.execute("fake", "paper", tmp_path / "c")
+    markdown, page = (path.read_text() for path in report.write(tmp_path))
+    for text in (markdown, page):
+        assert "3 of 6 claims hold. Not run: other." in text
+        assert text.count("does not hold") == 3
+        assert "smoke scale" in text.lower()
+        assert "a/figure.png" in text
+        assert "A fake." in text
+    assert "rho = 0.1 (full: 0.2)" in markdown
+    assert markdown.count(report.FULL) == 1
+    assert r"| a\|b | Fig. 0 | - | 3 | <= 1 | does not hold |" in markdown
+    assert "<td>&lt;= 1</td>" in page
+
+
+def test_report_without_results_says_how_to_get_some(tmp_path):
+    with pytest.raises(ValueError, match="python -m experiments run NAME"):
+        report.write(tmp_path)
