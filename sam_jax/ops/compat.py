@@ -45,9 +45,9 @@ def name(eqn: JaxprEqn) -> str:
 
 
 def parameters(eqn: JaxprEqn) -> Mapping[str, Any]:
-    """The parameters of an equation's primitive; for a wrapped one, its own."""
+    """The parameters of an equation's primitive; for a wrapped one, its own, if any."""
     wrapped = eqn.params.get(WRAPPED)
-    return eqn.params if wrapped is None else wrapped.params
+    return eqn.params if wrapped is None else getattr(wrapped, "params", {})
 
 
 def evaluate(eqn: JaxprEqn, inputs: Sequence[Any]) -> list[Any]:

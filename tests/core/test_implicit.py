@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sam_jax
-from sam_jax.core import trees
+from sam_jax.core import implicit, trees
 from sam_jax.core.gradient import SWAPS
 from tests.core import networks
 from tests.core.networks import PROBLEMS, Problem
@@ -40,8 +40,9 @@ def test_groups_of_two_without_a_penalty(name, swap, chunk):
 
 def test_chunks_of_convolutions():
     p = problem("conv_net")
-    received, expected = (both(p, m=1, chunk=chunk)[0] for chunk in (4, None))
-    assert_agrees(received, expected, 1e-14)
+    chunked = functools.partial(implicit.gradient, p.objective, rho=0.3, chunk=4)
+    _, at_once = both(p, m=1)
+    assert_agrees(jit(chunked)(p.params, p.batch), at_once)
 
 
 @pytest.mark.parametrize("swap", [None, *SWAPS])
@@ -51,10 +52,39 @@ def test_every_swap(swap, m, normalize):
     assert_agrees(*both(p, m=m, swap=swap, normalize=normalize))
 
 
-def test_one_group_is_plain_sam():
-    p = problem("mlp")
-    received, expected = both(p, m=networks.N)
-    jax.tree.map(np.testing.assert_array_equal, received, expected)
+@pytest.mark.parametrize("swap", [None, *SWAPS])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_one_group_is_plain_sam(swap, normalize):
+    """Written out: g = grad L(w), then the gradient at w + 0.3 g / |g|, or its factors
+    J^T u from two points (Table 1)."""
+    objective, params, batch = problem("mlp", True)
+    g = jax.grad(objective.value)(params, batch)
+    length = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(g)))
+    c = 0.3 / length if normalize else 0.3
+    moved = jax.tree.map(lambda w, slope: w + c * slope, params, g)
+    where_j, where_u = {
+        None: (moved, moved),
+        "direction": (moved, params),
+        "derivative": (params, moved),
+    }[swap]
+
+    def linear(w):
+        """<u, f(w)> + penalty(w), with u = d mean loss / d f held fixed."""
+        outputs = objective.predict(where_u, batch)
+        u = jax.grad(lambda f: objective.loss(f, batch).mean())(outputs)
+        return jnp.vdot(u, objective.predict(w, batch)) + objective.penalty(w)
+
+    received = implicit.gradient(
+        objective,
+        params,
+        batch,
+        rho=0.3,
+        m=networks.N,
+        normalize=normalize,
+        swap=swap,
+    )
+    assert distance(received.gradient, jax.grad(linear)(where_j)) < 1e-12
+    np.testing.assert_allclose(received.ascent_norm, c * length, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["mlp", "conv_net"])

@@ -97,23 +97,11 @@ class Conv(Site):
             return None
         params = eqn.params
         numbers, blocks = params["dimension_numbers"], params["feature_group_count"]
-        x, v, y = (a.aval.shape for a in (*eqn.invars, *eqn.outvars))
-        axes = tuple(
-            Axis(x[i], y[j], v[k], stride, gap, low, high, spread)
-            for i, j, k, stride, gap, (low, high), spread in zip(
-                numbers.lhs_spec[2:],
-                numbers.out_spec[2:],
-                numbers.rhs_spec[2:],
-                params["window_strides"],
-                params["rhs_dilation"],
-                params["padding"],
-                params["lhs_dilation"],
-                strict=True,
-            )
-        )
+        axes = _spatial_axes(eqn)
         taps = math.prod(len(a.live) for a in axes)
         if params["batch_group_count"] != 1 or taps == 0:
             return None
+        v, y = eqn.invars[1].aval.shape, eqn.outvars[0].aval.shape
         channels, outputs = v[numbers.rhs_spec[1]], v[numbers.rhs_spec[0]]
         return cls(
             eqn,
@@ -252,6 +240,25 @@ class Conv(Site):
         x = x.reshape(-1, len(taps), self.blocks, self.channels)
         x = jnp.moveaxis(x, 2, 0)
         return x.reshape(self.blocks, math.prod(shape), -1), shape
+
+
+def _spatial_axes(eqn: JaxprEqn) -> tuple[Axis, ...]:
+    """The geometry of a convolution."""
+    params, numbers = eqn.params, eqn.params["dimension_numbers"]
+    x, v, y = (a.aval.shape for a in (*eqn.invars, *eqn.outvars))
+    return tuple(
+        Axis(x[i], y[j], v[k], stride, gap, low, high, spread)
+        for i, j, k, stride, gap, (low, high), spread in zip(
+            numbers.lhs_spec[2:],
+            numbers.out_spec[2:],
+            numbers.rhs_spec[2:],
+            params["window_strides"],
+            params["rhs_dilation"],
+            params["padding"],
+            params["lhs_dilation"],
+            strict=True,
+        )
+    )
 
 
 def _summed_axis(axes: Sequence[Axis], channels: int, outputs: int) -> int | None:

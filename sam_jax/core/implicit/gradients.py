@@ -56,7 +56,7 @@ def gradient(
             rho=rho,
             m=m,
             swap=swap,
-            rule=ascent.normalized if normalize else ascent.unnormalized,
+            rule=ascent.plain(normalize),
             mask=mask,
             axis_name=axis_name,
         )

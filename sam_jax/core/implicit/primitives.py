@@ -87,6 +87,7 @@ class Transpose(View):
 UNDERSTOOD: Mapping[str, Call | View | type[Site]] = {
     "jit": Call(),
     "closed_call": Call(),
+    "eval_jaxpr": Call(),  # in place of closed_call from jax 0.11 on
     "remat2": Checkpoint(),
     "RematTraced": Checkpoint(),  # in place of remat2 under the flag jax_remat3
     "reshape": View(),

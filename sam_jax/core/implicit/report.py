@@ -11,7 +11,7 @@ from sam_jax.core.objective import Objective
 
 
 class Report(NamedTuple):
-    """leaves: the plan of every parameter (path, shape, mode, why, bytes a group).
+    """leaves: the plan of every parameter (path, shape, mode, why, penalty, bytes).
     number: groups in the batch.
     """
 
