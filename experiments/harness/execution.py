@@ -13,6 +13,8 @@ import numpy as np
 from experiments.harness import claims, registry, training
 from experiments.harness.claims import Claim
 from sam_jax import output, plotting
+from sam_jax.training import config as run_config
+from sam_jax.training.keys import KEYS
 
 SETTINGS, ARRAYS, CLAIMS = "settings.json", "arrays.npz", "claims.json"
 FIGURE, RUNS = "figure.png", "runs"
@@ -77,7 +79,24 @@ def refuse_other_settings(out: pathlib.Path, record: Mapping[str, Any]) -> None:
 def differences(
     ours: Mapping[str, Any], theirs: Mapping[str, Any]
 ) -> list[tuple[str, Any, Any]]:
-    """(key, our value, their value) wherever two settings differ; '-' for no value."""
+    """(key, our value, their value) wherever two settings differ; '-' for no value.
+
+    Either may be of an older version, which did without the keys that are newer.
+    """
+    ours, theirs = _in_todays_keys(ours, theirs), _in_todays_keys(theirs, ours)
     keys = [*ours, *(key for key in theirs if key not in ours)]
     pairs = [(key, ours.get(key, "-"), theirs.get(key, "-")) for key in keys]
     return [(key, a, b) for key, a, b in pairs if a != b]
+
+
+def _in_todays_keys(
+    stored: Mapping[str, Any], others: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Stored settings, with the defaults of keys of others that are newer than they.
+
+    A key that is not newer and lacks differed from run to run.
+    """
+    values = run_config.translate(stored)
+    newer = [k for k in others if k in KEYS and k not in values and KEYS[k].since]
+    defaults = {key: KEYS[key].default for key in newer}
+    return json.loads(json.dumps(defaults)) | values

@@ -82,12 +82,20 @@ def complete(values: Mapping[str, Any]) -> dict[str, Any]:
     A key that it lacks gets its default: what the version that wrote it did without
     asking. What `sam.perturbation` said is a variant, or `sam.normalize`, today.
 
+    Raises: ConfigError as `translate`.
+    """
+    return {name: key.default for name, key in KEYS.items()} | translate(values)
+
+
+def translate(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Some keys of an older version, flat, under today's names; the others as they are.
+
     Raises: ConfigError for a combination that no variant has any more.
     """
     values = dict(values)
     if "sam.perturbation" in values:
         values |= _without_perturbation(values.pop("sam.perturbation"), values)
-    return {name: key.default for name, key in KEYS.items()} | values
+    return values
 
 
 def _without_perturbation(old: str, values: Mapping[str, Any]) -> dict[str, Any]:

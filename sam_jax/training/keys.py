@@ -24,6 +24,7 @@ class Key:
     meaning: what the value is, with its unit. allowed: the values, in words.
     convert: value -> value in its proper type; raises TypeError or ValueError for a
       value that is not allowed.
+    since: the version that brought the key, if it was not there from the start.
     unset: the value that leaves an option of a SAM variant, or of a network, at its own
       default; None if every value is one to set.
     """
@@ -33,6 +34,12 @@ class Key:
     allowed: str
     convert: Callable[[Any], Any]
     unset: Any = None
+    since: str = ""
+
+
+def since(version: str, key: Key) -> Key:
+    """A key that results of versions before this one do not know."""
+    return dataclasses.replace(key, since=version)
 
 
 def whole(

@@ -33,6 +33,7 @@ def read(name):
 def one_more_key(monkeypatch):
     """The library of a time to come, with a key that no file has."""
     row = keys.number(0.25, "[0, 1]", "what nobody has thought of yet")
+    row = keys.since("9.9.9", row)
     monkeypatch.setitem(keys.KEYS, "sam.novel", row)
 
 
@@ -66,6 +67,14 @@ def test_a_saved_run_goes_on_when_there_is_a_new_key(name, one_more_key, tmp_pat
     config.sam.novel = 0.5
     with pytest.raises(run_config.ConfigError, match=r"\(sam\.novel: 0\.25 -> 0\.5\)"):
         writer.claim(tmp_path, run_config.plain(run_config.check(config)))
+
+
+def test_keys_that_version_0_1_0_did_not_have_say_since_when_they_are_there():
+    stored = json.loads((SAVED / "digits_sam.json").read_text())
+    known = {*run_config.flatten(stored), "sam.normalize"}  # for sam.perturbation
+    assert {name for name, key in keys.KEYS.items() if not key.since} == (
+        known - {"sam.perturbation"}
+    )
 
 
 def test_what_no_variant_does_any_more_is_named(tmp_path):
