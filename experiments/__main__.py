@@ -4,7 +4,7 @@
 draws the figure anew from the saved arrays; `sweep` trains a grid of one recipe;
 `report` puts all results on one page. `run --dry_run` prints the settings beside the
 paper's, and the number of steps.
-Exit status: 0, or 2 for what is refused.
+Exit status: 0; 2 for what is refused; 130 interrupted, 143 terminated.
 """
 
 import argparse
@@ -13,7 +13,16 @@ import sys
 import time
 from collections.abc import Sequence
 
-from experiments.harness import claims, dry_run, execution, registry, report, sweep
+from experiments.harness import (
+    claims,
+    dry_run,
+    execution,
+    jobs,
+    processes,
+    registry,
+    report,
+    sweep,
+)
 from sam_jax import output
 from sam_jax.training import startup
 from sam_jax.training.errors import TrainingError
@@ -22,6 +31,7 @@ from sam_jax.training.errors import TrainingError
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     arguments = parser().parse_args(argv)
+    processes.exit_on_sigterm()
     startup.use_compilation_cache()
     try:
         arguments.command(arguments)
@@ -45,12 +55,14 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("--scale", default="cpu", help=", ".join(registry.SCALES))
     add.add_argument("--out", metavar="DIR", help="default: results/NAME")
     add.add_argument("--dry_run", action="store_true", help="settings and steps only")
+    _add_jobs(add)
     add.set_defaults(command=_run)
     add = commands.add_parser("sweep", help="train a grid, select by noisy validation")
     add.add_argument("--config", required=True, help="configs/NAME.py:VARIANT")
     add.add_argument("--grid", required=True, help='"sam.rho=[.1, .2]; seed=[0, 1]"')
     add.add_argument("--out", required=True, metavar="DIR")
     add.add_argument("--cluster", default="", help="local or slurm, through submitit")
+    _add_jobs(add)
     add.set_defaults(command=_sweep)
     add = commands.add_parser("draw", help="draw again from saved arrays")
     add.add_argument("name", metavar="NAME")
@@ -60,6 +72,23 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("--results", default="results", metavar="DIR")
     add.set_defaults(command=_report)
     return top
+
+
+def _add_jobs(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--jobs",
+        type=int,
+        default=0,
+        metavar="N",
+        help="runs trained side by side, each on its share of the cores; "
+        "default: one a core (8 at most), one on an accelerator",
+    )
+
+
+def _workers(arguments: argparse.Namespace) -> int:
+    if arguments.jobs < 0:
+        raise ValueError(f"Received --jobs={arguments.jobs}; give 1 or more.")
+    return arguments.jobs or jobs.by_default()
 
 
 def _list(arguments: argparse.Namespace) -> None:
@@ -75,7 +104,7 @@ def _run(arguments: argparse.Namespace) -> None:
         print(dry_run.describe(arguments.name, arguments.scale))
         return
     out, start = _folder(arguments), time.perf_counter()
-    found = execution.execute(arguments.name, arguments.scale, out)
+    found = execution.execute(arguments.name, arguments.scale, out, _workers(arguments))
     rows = claims.table([dataclasses.asdict(claim) for claim in found])
     print(output.table(claims.HEADER, rows))
     print(f"{time.perf_counter() - start:.1f} s. Arrays, claims and figure: {out}")
@@ -83,7 +112,8 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _sweep(arguments: argparse.Namespace) -> None:
     grid = sweep.parse_grid(arguments.grid)
-    print(sweep.sweep(arguments.config, grid, arguments.out, arguments.cluster))
+    out, workers = arguments.out, _workers(arguments)
+    print(sweep.sweep(arguments.config, grid, out, arguments.cluster, workers))
     print(f"Runs, sweep.json and heat_map.png: {arguments.out}")
 
 

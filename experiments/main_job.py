@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from configs import digits
+from experiments.harness import processes
 from sam_jax import plotting
 from sam_jax.training import loop, startup, summary, writer
 from sam_jax.training.config import ConfigError
@@ -43,11 +44,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", default="results/main_job", help="directory to write")
     parser.add_argument("--smoke", action="store_true", help="seconds, for a test")
     arguments = parser.parse_args(argv)
+    processes.exit_on_sigterm()
     startup.use_compilation_cache()
     try:
         compare(pathlib.Path(arguments.out), smoke=arguments.smoke)
     except (ConfigError, TrainingError, OSError) as error:
         sys.exit(f"experiments.main_job: {error}")
+    except KeyboardInterrupt:
+        print("Interrupted; the same command goes on.", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, varia
 from sam_jax import plotting
 
 SOURCE = "Peers (Sec. 1)"
+TIMED = True
 # key -> (label, keys of config.sam, factors on the rho grid)
 PEERS: dict[str, tuple[str, dict[str, Any], float]] = {
     "erm": ("ERM", {"kind": "erm"}, 1.0),

@@ -23,6 +23,7 @@ from experiments.benchmarks import (
     steps,
     timing,
 )
+from experiments.harness import processes
 from sam_jax import checks, output, plotting
 
 SUITES = {
@@ -47,6 +48,7 @@ _ONLY = flags.DEFINE_list(
 def main(argv: list[str]) -> None:
     if argv[1:]:
         raise app.UsageError(f"Unknown arguments {argv[1:]}.")
+    processes.exit_on_sigterm()
     logging.set_verbosity(logging.WARNING)
     # times to compile are measured, too
     jax.config.update("jax_enable_compilation_cache", False)

@@ -12,6 +12,7 @@ import subprocess
 import jax.numpy as jnp
 
 from experiments.benchmarks import networks, rows, steps, timing
+from experiments.harness import processes
 from sam_jax.core.gradient import sharpness_aware_gradient
 
 PYTHON = ".venv-peers/bin/python"
@@ -45,9 +46,8 @@ def _one_case(
     step = steps.training_step(gradient, problem)
     script = pathlib.Path(__file__).with_name("torch_sam.py")
     command = [PYTHON, script, str(size), str(channels), str(BATCH)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-    ) as peer:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with processes.child(command, text=True, bufsize=1, **pipes) as peer:
         assert peer.stdin is not None
         assert peer.stdout is not None
         version, threads = peer.stdout.readline().split()

@@ -3,14 +3,13 @@
 import os
 import pty
 import re
-import signal
-import subprocess
 import sys
 import tempfile
 import termios
 import time
 
 from experiments.benchmarks import rows, timing
+from experiments.harness import processes
 
 GOAL, TIMES = 12.0, 3  # seconds; runs after the one that fills the cache
 FIRST_STEP = re.compile(rb"[1-9]\d*/\d+ \[")  # of the progress bar
@@ -42,25 +41,16 @@ def seconds_to_first_step(out: str, environment: dict[str, str]) -> float:
     """
     terminal, its_side = pty.openpty()
     termios.tcsetwinsize(its_side, (24, 120))  # none is 0 columns: no bar
-    start = time.perf_counter()
-    job = subprocess.Popen(
-        [*COMMAND, f"--out={out}"],
-        env=environment,
-        stdin=its_side,
-        stdout=its_side,
-        stderr=its_side,
-        start_new_session=True,
-    )
-    os.close(its_side)
-    seen = b""
+    sides = {"stdin": its_side, "stdout": its_side, "stderr": its_side}
+    start, seen = time.perf_counter(), b""
     try:
-        while not FIRST_STEP.search(seen):
-            try:
-                seen += os.read(terminal, 4096)
-            except OSError:  # nobody writes to the terminal any more
-                raise RuntimeError(seen.decode(errors="replace")) from None
-        return time.perf_counter() - start
+        with processes.child([*COMMAND, f"--out={out}"], env=environment, **sides):
+            os.close(its_side)
+            while not FIRST_STEP.search(seen):
+                try:
+                    seen += os.read(terminal, 4096)
+                except OSError:  # nobody writes to the terminal any more
+                    raise RuntimeError(seen.decode(errors="replace")) from None
+            return time.perf_counter() - start
     finally:
-        os.killpg(job.pid, signal.SIGKILL)
-        job.wait()
         os.close(terminal)

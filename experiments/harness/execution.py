@@ -20,8 +20,12 @@ SETTINGS, ARRAYS, CLAIMS = "settings.json", "arrays.npz", "claims.json"
 FIGURE, RUNS = "figure.png", "runs"
 
 
-def execute(name: str, scale: str, out: output.Path) -> list[Claim]:
+def execute(name: str, scale: str, out: output.Path, workers: int = 1) -> list[Claim]:
     """Runs an experiment and writes settings, arrays, claims and figure into `out`.
+
+    Args:
+      workers: processes that train its runs side by side. One whose claims compare
+        times (TIMED) trains them alone, whatever is asked for.
 
     Raises: ValueError for an unknown name or scale, for a folder that holds results of
       other settings, and for arrays that are not finite.
@@ -31,7 +35,7 @@ def execute(name: str, scale: str, out: output.Path) -> list[Claim]:
     record = {"experiment": name, "scale": scale, "settings": settings}
     refuse_other_settings(out, record)
     with jax.enable_x64(getattr(module, "X64", False)):
-        arrays, found = module.run(*_inputs(module, module.SCALES[scale], out))
+        arrays, found = module.run(*_inputs(module, scale, out, workers))
     out.mkdir(parents=True, exist_ok=True)
     output.write_json(out / SETTINGS, record)
     output.write_arrays(out / ARRAYS, arrays)
@@ -40,13 +44,16 @@ def execute(name: str, scale: str, out: output.Path) -> list[Claim]:
     return found
 
 
-def _inputs(module: ModuleType, chosen: Any, out: pathlib.Path) -> tuple:
+def _inputs(module: ModuleType, scale: str, out: pathlib.Path, workers: int) -> tuple:
     """What `run` takes: settings, and the trained runs of an experiment that has any"""
+    chosen = module.SCALES[scale]
     if not hasattr(module, "runs"):
         return (chosen,)
     runs = module.runs(chosen)
     report = functools.partial(print, flush=True)
-    return chosen, training.train(runs, out / RUNS, report)
+    alone = getattr(module, "TIMED", False)
+    workers = 1 if alone else workers
+    return chosen, training.train(runs, out / RUNS, report, workers=workers)
 
 
 def draw(name: str, out: output.Path) -> None:

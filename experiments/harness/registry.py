@@ -5,6 +5,7 @@ An experiment is found by its file name, and is in no list. It declares
     SOURCE   the figure, table or statement of the paper, "Figure 4"
     SCALES   {"smoke" | "cpu" | "paper": its settings, a flat dataclass}
     X64      True if it computes in float64 (left out: False)
+    TIMED    True if its claims compare times (left out: False)
     run      settings -> (arrays by name, list of Claim)
     plot     arrays, as saved -> matplotlib Figure
 

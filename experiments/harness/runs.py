@@ -67,6 +67,20 @@ def finished(planned: PlannedRun, workdir: pathlib.Path) -> TrainedRun | None:
     return read(workdir)
 
 
+def unfinished(
+    planned: Mapping[Key, PlannedRun], folder: pathlib.Path
+) -> dict[Key, PlannedRun]:
+    """Those that no earlier call has finished.
+
+    Raises: ConfigError as `finished`.
+    """
+    return {
+        key: plan
+        for key, plan in planned.items()
+        if finished(plan, folder / folder_name(key)) is None
+    }
+
+
 def read(workdir: pathlib.Path) -> TrainedRun:
     """What a run has left in its folder."""
     history = writer.read_records(workdir / "metrics.jsonl")

@@ -23,8 +23,7 @@ from experiments.harness.runs import (
     TrainedRun,
     changed,
     combinations,
-    finished,
-    folder_name,
+    unfinished,
 )
 from sam_jax import output, plotting
 from sam_jax.training import config as configs
@@ -34,8 +33,13 @@ FIGURES = ("validation_error_best", "test_error_best", "test_error_last")
 CLUSTERS = ("", "local", "slurm")
 
 
-def sweep(recipe: str, grid: Grid, out: output.Path, cluster: str = "") -> str:
+def sweep(
+    recipe: str, grid: Grid, out: output.Path, cluster: str = "", workers: int = 1
+) -> str:
     """Trains every run that is not finished, and writes table, heat map and choice.
+
+    Args:
+      workers: processes that train side by side on this machine.
 
     Returns: the table; the row chosen by noisy validation comes first.
     Raises: ValueError for an unknown recipe, key or cluster, and for a folder that
@@ -49,7 +53,7 @@ def sweep(recipe: str, grid: Grid, out: output.Path, cluster: str = "") -> str:
     out, runs = pathlib.Path(out), plan(read_recipe(recipe), grid)
     if cluster:
         submit(runs, out / "runs", cluster)
-    trained = training.train(runs, out / "runs")
+    trained = training.train(runs, out / "runs", workers=workers)
     return summarize(trained, grid, out)
 
 
@@ -101,18 +105,21 @@ def plan(config: ConfigDict, grid: Grid) -> dict[Key, PlannedRun]:
 
 
 def submit(runs: Mapping[Key, PlannedRun], folder: pathlib.Path, cluster: str) -> None:
-    """Trains every unfinished run as a job of its own, and waits for all of them."""
+    """Trains the unfinished runs as one job array, and waits for all of them."""
     import submitit  # late: most sweeps run in this process
 
     executor = submitit.AutoExecutor(folder.parent / "jobs", cluster=cluster)
     executor.update_parameters(timeout_min=60 * 24, cpus_per_task=2)
-    jobs = [
-        executor.submit(train_one, key, planned, folder)
-        for key, planned in runs.items()
-        if finished(planned, folder / folder_name(key)) is None
-    ]
-    for job in jobs:
-        job.result()
+    left = unfinished(runs, folder)
+    folders = [folder] * len(left)
+    jobs = executor.map_array(train_one, left.keys(), left.values(), folders)
+    try:
+        for job in jobs:
+            job.result()
+    finally:
+        for job in jobs:  # those of an interrupted sweep; nothing to a finished one
+            if not job.done():
+                job.cancel()
 
 
 def train_one(key: Key, planned: PlannedRun, folder: pathlib.Path) -> None:

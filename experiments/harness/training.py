@@ -4,6 +4,7 @@ A run's folder is all that is kept: the same call reads the finished runs and re
 the one that was interrupted.
 """
 
+import itertools
 import pathlib
 import time
 from collections.abc import Callable, Mapping
@@ -11,80 +12,120 @@ from collections.abc import Callable, Mapping
 import jax
 from ml_collections import ConfigDict
 
+from experiments.harness import jobs
 from experiments.harness.runs import (
     FAILURE,
     Key,
     PlannedRun,
     TrainedRun,
     describe,
-    finished,
     folder_name,
     read,
+    unfinished,
 )
 from sam_jax import output
 from sam_jax.analysis import restore
 from sam_jax.training import config as configs
 from sam_jax.training import fleet, loop
-from sam_jax.training.errors import NonFiniteLoss
+from sam_jax.training.errors import NonFiniteLoss, TrainingError
 
 FLEET = 16  # runs trained together at most, for memory
+Report = Callable[[str], None]
 
 
 def train(
     planned: Mapping[Key, PlannedRun],
     folder: output.Path,
-    report: Callable[[str], None] = print,
+    report: Report = print,
     *,
+    workers: int = 1,
     together: bool | None = None,
 ) -> dict[Key, TrainedRun]:
-    """Trains every run that is not finished yet, one after another.
+    """Trains every run that is not finished yet.
 
     Args:
       planned: a parent comes before the runs that go on from it.
       report: takes a line for every run that was trained.
+      workers: processes that train side by side; with 1, this one trains.
       together: whether runs that differ in seed and coefficients alone are trained as
         one program, FLEET of them at most; None where it pays, on an accelerator.
 
-    Raises: ConfigError for a folder that holds runs of other configurations.
+    Raises: ConfigError for a folder that holds runs of other configurations;
+      TrainingError, after all others, for runs that could not be trained.
     """
     folder = pathlib.Path(folder)
-    trained: dict[Key, TrainedRun] = {}
     if jax.default_backend() != "cpu" if together is None else together:
         train_fleets(planned, folder)
-    for number, (key, plan) in enumerate(planned.items(), start=1):
-        workdir, start = folder / folder_name(key), time.perf_counter()
-        found = finished(plan, workdir)
-        if found is not None:
-            trained[key] = found
-        else:
-            if plan.parent is not None:
-                source = folder / folder_name(plan.parent)
-                restore.branch(source, plan.epoch, plan.config, workdir)
-            trained[key] = run(plan.config, workdir)
-            seconds = time.perf_counter() - start
-            text = describe(trained[key])
-            report(
-                f"{number}/{len(planned)} {folder_name(key)}: {text} ({seconds:.0f} s)"
-            )
-    return trained
+    left = unfinished(planned, folder)
+    numbers = {key: i for i, key in enumerate(planned, start=1)}
+
+    def tell(key: Key, words: str) -> None:
+        report(f"{numbers[key]}/{len(planned)} {folder_name(key)}: {words}")
+
+    if workers > 1 and len(left) > 1:
+        failures = jobs.train(left, folder, attempt, workers, tell)
+    else:
+        failures = _one_by_one(left, folder, tell)
+    if failures:
+        first = {why: key for key, why in reversed(failures.items())}
+        listed = "; ".join(f"{folder_name(k)}: {why}" for why, k in first.items())
+        raise TrainingError(
+            f"{len(failures)} of {len(planned)} runs could not be trained ({listed}). "
+            "The others are kept: the same command goes on."
+        )
+    return {key: read(folder / folder_name(key)) for key in planned}
+
+
+def _one_by_one(
+    left: Mapping[Key, PlannedRun],
+    folder: pathlib.Path,
+    tell: Callable[[Key, str], None],
+) -> dict[Key, str]:
+    """Trains runs in this process; why one could not be trained, by key."""
+    failures: dict[Key, str] = {}
+    for key, plan in left.items():
+        try:
+            if plan.parent in failures:
+                raise TrainingError("the run it goes on from failed")
+            tell(key, attempt(key, plan, folder))
+        except (ValueError, OSError, TrainingError) as error:
+            failures[key] = str(error)
+    return failures
+
+
+def attempt(key: Key, plan: PlannedRun, folder: pathlib.Path) -> str:
+    """Trains one run, and says in a line what came out."""
+    workdir, start = folder / folder_name(key), time.perf_counter()
+    if plan.parent is not None:
+        source = folder / folder_name(plan.parent)
+        restore.branch(source, plan.epoch, plan.config, workdir)
+    trained = run(plan.config, workdir)
+    return f"{describe(trained)} ({time.perf_counter() - start:.0f} s)"
 
 
 def train_fleets(planned: Mapping[Key, PlannedRun], folder: pathlib.Path) -> None:
-    """Trains those unfinished runs together that may be, and leaves the others."""
-    alike: dict[str, list[loop.Run]] = {}
-    for key, plan in planned.items():
-        workdir = folder / folder_name(key)
-        if plan.parent is None and finished(plan, workdir) is None:
-            run = loop.prepare(plan.config, workdir)
-            flat = configs.flatten(run.config).items()
-            kind = str([(k, v) for k, v in flat if k not in fleet.FREE_KEYS])
-            alike.setdefault(kind, []).append(run)
-    for runs in alike.values():
-        for some in (runs[i : i + FLEET] for i in range(0, len(runs), FLEET)):
-            if fleet.fits(some):
-                for run, result in zip(some, fleet.train(some), strict=True):
-                    if isinstance(result, NonFiniteLoss):
-                        output.write_json(run.workdir / FAILURE, str(result))
+    """Trains those unfinished runs together that may be, and leaves the others.
+
+    Fleets are formed of configurations; one fleet is prepared, and in memory, at once.
+    """
+    left = [
+        (configs.check(plan.config), folder / folder_name(key))
+        for key, plan in unfinished(planned, folder).items()
+        if plan.parent is None
+    ]
+    left.sort(key=lambda pair: fleet.likeness(pair[0]))
+    for _, alike in itertools.groupby(left, lambda pair: fleet.likeness(pair[0])):
+        members = list(alike)
+        for i in range(0, len(members), FLEET):
+            if fleet.fits(members[i : i + FLEET]):
+                _train_fleet(members[i : i + FLEET])
+
+
+def _train_fleet(members: list[tuple[configs.Config, pathlib.Path]]) -> None:
+    runs = fleet.prepare(members)
+    for run, result in zip(runs, fleet.train(runs), strict=True):
+        if isinstance(result, NonFiniteLoss):
+            output.write_json(run.workdir / FAILURE, str(result))
 
 
 def run(config: ConfigDict, workdir: output.Path) -> TrainedRun:

@@ -11,6 +11,7 @@ become grouped ones, which are slow there.
 
 import contextlib
 import dataclasses
+import pathlib
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -19,15 +20,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sam_jax.training import checkpoint, loop, summary, writer
+from sam_jax.training import checkpoint, lock, loop, parallel, summary, writer
 from sam_jax.training import config as configs
+from sam_jax.training.config import Config
 from sam_jax.training.errors import NonFiniteLoss
 from sam_jax.training.examples import Examples
 from sam_jax.training.state import State
 from sam_jax.training.step import Coefficients
 
-# What may differ within a fleet.
-FREE_KEYS = frozenset({"seed", "l2", "sam.rho", "schedule.peak", "data.noise.fraction"})
+# What may differ between the members of a fleet: nothing else of a configuration.
+MEMBER_KEYS = frozenset(
+    {"seed", "l2", "sam.rho", "schedule.peak", "data.noise.fraction"}
+)
 
 
 @dataclasses.dataclass
@@ -40,26 +44,38 @@ class Member:
     failure: NonFiniteLoss | None = None
 
 
-def fits(runs: Sequence[loop.Run]) -> bool:
-    """Whether runs can be one fleet: several, alike but for FREE_KEYS, on one device,
-    and all at their start.
+def likeness(config: Config) -> tuple:
+    """Equal for runs that can be one fleet: every key but MEMBER_KEYS, and its value.
+
+    The data, and so the number of steps, are the same where these are.
     """
-    first = runs[0]
-    flat = [configs.flatten(run.config) for run in runs]
+    values = configs.flatten(configs.check(config)).items()
+    return tuple(sorted((k, repr(v)) for k, v in values if k not in MEMBER_KEYS))
+
+
+def fits(planned: Sequence[tuple[Config, pathlib.Path]]) -> bool:
+    """Whether (config, work directory) can be one fleet, before anything is prepared:
+    several, alike but for MEMBER_KEYS, on one device, and all at their start.
+    """
+    first, _ = planned[0]
     return (
-        len(runs) > 1
-        and first.parts.layout.count == 1
-        and not configs.ascends_on_own_batch(first.config.sam.kind)
-        and all(run.parts.epoch_steps == first.parts.epoch_steps for run in runs)
-        and all(run.parts.plain_step is first.parts.plain_step for run in runs)
-        and not any((run.workdir / "checkpoints").exists() for run in runs)
-        and all(
-            f[key] == flat[0][key]
-            for f in flat
-            for key in configs.KEYS
-            if key not in FREE_KEYS
-        )
+        len(planned) > 1
+        and parallel.layout(first.devices).count == 1
+        and not configs.ascends_on_own_batch(first.sam.kind)
+        and len({likeness(config) for config, _ in planned}) == 1
+        and not any((workdir / "checkpoints").exists() for _, workdir in planned)
     )
+
+
+def prepare(planned: Sequence[tuple[Config, pathlib.Path]]) -> list[loop.Run]:
+    """Prepares the runs of a fleet; their images are on the device once for all.
+
+    Raises: ValueError as `loop.prepare` for what is wrong with one of them.
+    """
+    runs: list[loop.Run] = []
+    for config, workdir in planned:
+        runs.append(loop.prepare(config, workdir, like=runs[0] if runs else None))
+    return runs
 
 
 def train(runs: Sequence[loop.Run]) -> list[dict[str, Any] | NonFiniteLoss]:
@@ -70,10 +86,10 @@ def train(runs: Sequence[loop.Run]) -> list[dict[str, Any] | NonFiniteLoss]:
     Returns: summaries, in order; for a run that was stopped, the error.
     Raises: ValueError for runs that do not fit together.
     """
-    if not fits(runs):
+    if not fits([(run.config, run.workdir) for run in runs]):
         raise ValueError(
             "Received runs that are no fleet; they may differ in "
-            f"{', '.join(sorted(FREE_KEYS))} alone, on one device, from their start. "
+            f"{', '.join(sorted(MEMBER_KEYS))} alone, on one device, from their start. "
             "Train them one after another."
         )
     first, start = runs[0], time.monotonic()
@@ -133,8 +149,12 @@ def _epoch(
 
 def _open(run: loop.Run, stack: contextlib.ExitStack) -> Member:
     settings = run.config.checkpoint
+    stack.enter_context(lock.held(run.workdir))
     checkpoints = checkpoint.Checkpoints(
-        run.workdir / "checkpoints", keep=settings.keep, best=settings.best
+        run.workdir / "checkpoints",
+        keep=settings.keep,
+        best=settings.best,
+        run=configs.fingerprint(run.config),
     )
     records = writer.Writer(run.workdir, 0, active=True)
     return Member(run, stack.enter_context(records), stack.enter_context(checkpoints))

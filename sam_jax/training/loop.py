@@ -54,15 +54,20 @@ def run(
 def prepare(
     config: Mapping[str, Any] | ml_collections.ConfigDict,
     workdir: str | os.PathLike[str],
+    *,
+    like: Run | None = None,
 ) -> Run:
     """Checks a configuration, builds its parts, and claims its work directory.
+
+    Args:
+      like: another run on the same images, which the two then share.
 
     Raises: ValueError of one line for whatever is wrong with them; OSError for a
       directory that cannot be written.
     """
     checked = configs.check(config)
     parallel.agree("their configuration", configs.fingerprint(checked))
-    parts = setup.build(checked)
+    parts = setup.build(checked, None if like is None else like.parts)
     writer.claim(workdir, configs.plain(checked))
     return Run(checked, pathlib.Path(workdir), parts)
 

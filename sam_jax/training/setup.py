@@ -52,8 +52,11 @@ class Parts:
     initial_state: Callable[[], states.State]
 
 
-def build(config: Config) -> Parts:
+def build(config: Config, like: Parts | None = None) -> Parts:
     """Loads data, makes the model, and maps the steps; nothing is compiled yet.
+
+    Args:
+      like: of a run on the same images, which are then on the device once for both.
 
     Raises: ValueError for whatever does not fit together.
     """
@@ -72,7 +75,7 @@ def build(config: Config) -> Parts:
     problem.check_mask(config, module, examples.images.shape[1:])
     return Parts(
         layout=layout,
-        examples=layout.replicate(examples),
+        examples=_on_device(examples, layout, like),
         train=train,
         epoch_steps=len(train) // size,
         coefficients=tabulate_coefficients(config, len(train) // size),
@@ -98,6 +101,15 @@ def build(config: Config) -> Parts:
             read_weights(config.init_from),
         ),
     )
+
+
+def _on_device(
+    examples: Examples, layout: parallel.Layout, like: Parts | None
+) -> Examples:
+    """The examples on every device; given labels alone where another has the rest."""
+    if like is None:
+        return layout.replicate(examples)
+    return like.examples._replace(given=layout.replicate(examples.given))
 
 
 class Programs(NamedTuple):

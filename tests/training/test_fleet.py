@@ -62,10 +62,14 @@ def test_a_run_that_diverges_stops_alone(tmp_path):
 def test_what_is_no_fleet_is_refused(tmp_path):
     runs = prepare(tmp_path)
     other = loop.prepare(tiny(sam__kind="sam", epochs=3), tmp_path / "other")
-    assert fleet.fits(runs)
+
+    def fits(some):
+        return fleet.fits([(run.config, run.workdir) for run in some])
+
+    assert fits(runs)
     for some in (runs[:1], [*runs, other]):
-        assert not fleet.fits(some)
+        assert not fits(some)
         with pytest.raises(ValueError, match=r"may differ in data\.noise\.fraction"):
             fleet.train(some)
     loop.train(runs[0], silent=True)
-    assert not fleet.fits(runs)  # one of them has begun
+    assert not fits(runs)  # one of them has begun

@@ -1,15 +1,18 @@
+import gc
 import itertools
 import json
+import weakref
 
+import jax
 import numpy as np
 import pytest
 
 from experiments.harness import runs, training
 from experiments.harness.runs import PlannedRun
 from sam_jax.analysis import restore
-from sam_jax.training import checkpoint, loop
+from sam_jax.training import checkpoint, fleet, loop
 from sam_jax.training.config import ConfigError
-from sam_jax.training.errors import CheckpointError
+from sam_jax.training.errors import CheckpointError, NonFiniteLoss
 from tests.training.problems import tiny
 
 
@@ -118,3 +121,33 @@ def test_a_branch_needs_the_checkpoint(tmp_path):
     target = tiny(sam__kind="sam", sam__start_epoch=1)
     with pytest.raises(CheckpointError, match=r"no checkpoint of epoch 7; it has .*2"):
         restore.branch(tmp_path / "erm", 7, target, tmp_path / "branch")
+
+
+def test_fleets_are_formed_by_configuration_and_held_one_at_a_time(
+    tmp_path, monkeypatch
+):
+    sizes, seeds = (0, 1, 4, 8, 16), (0, 1, 2)
+    planned = {
+        (m, seed): PlannedRun(
+            tiny(sam__kind="sam", sam__m=m, seed=seed, data__noise__fraction=0.5)
+        )
+        for seed, m in itertools.product(seeds, sizes)
+    }
+    seen, before = [], []
+
+    def train(fleet_runs):
+        gc.collect()
+        assert not any(old() is not None for old in before)
+        before[:] = [weakref.ref(run) for run in fleet_runs]
+        examples = [run.parts.examples for run in fleet_runs]
+        assert len({id(e.images) for e in examples}) == 1
+        assert len({id(e.true) for e in examples}) == 1
+        assert len({e.given.tobytes() for e in map(jax.device_get, examples)}) == 3
+        steps = {run.parts.ascent_step for run in fleet_runs}
+        seen.append(({r.config.sam.m for r in fleet_runs}, len(fleet_runs), len(steps)))
+        return [NonFiniteLoss("not trained here")] * len(fleet_runs)
+
+    monkeypatch.setattr(fleet, "train", train)
+    trained = training.train(planned, tmp_path, lambda _: None, together=True)
+    assert sorted(seen, key=str) == sorted([({m}, 3, 1) for m in sizes], key=str)
+    assert all(run.summary == {} for run in trained.values())
