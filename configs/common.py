@@ -8,12 +8,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sam_jax.training import config as run_config
+from sam_jax.training import configuration
 
 
 def base() -> ConfigDict:
     """Every key at its default: the paper's settings for ERM."""
-    return run_config.base()
+    return configuration.base()
 
 
 Variant = Callable[[ConfigDict], None]

@@ -18,7 +18,7 @@ import pathlib
 from ml_collections import ConfigDict
 
 from configs import common
-from sam_jax.training import config as config_files
+from sam_jax.training import configuration
 
 LAST_RATE = 0.01  # of the peak, after two decays by ten
 
@@ -32,7 +32,7 @@ def get_config(workdir: str = "") -> ConfigDict:
                 f"{workdir} is no work directory of a run: it holds no config.json. "
                 "Give --config=configs/finetune.py:DIR."
             )
-        config = config_files.read(path)
+        config = configuration.read(path)
     config.init_from = workdir
     config.epochs = max(1, config.epochs // 10)
     config.schedule.update(

@@ -4,7 +4,8 @@
 draws the figure anew from the saved arrays; `sweep` trains a grid of one recipe;
 `report` puts all results on one page. `run --dry_run` prints the settings beside the
 paper's, and the number of steps.
-Exit status: 0; 2 for what is refused; 130 interrupted, 143 terminated.
+Exit status: 0; 2 for what is refused or could not be trained; 128 plus the number of
+the signal for a command that one has ended: the same command goes on.
 """
 
 import argparse
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.command(arguments)
     except (ValueError, OSError, TrainingError) as error:
         print(f"experiments: {error}", file=sys.stderr)
-        return 2
+        return max(2, getattr(error, "status", 2))
     except KeyboardInterrupt:
         print("experiments: interrupted; the same command goes on.", file=sys.stderr)
         return 130

@@ -14,7 +14,7 @@ from configs import digits
 from experiments.harness import processes
 from sam_jax import plotting
 from sam_jax.training import loop, startup, summary, writer
-from sam_jax.training.config import ConfigError
+from sam_jax.training.configuration import ConfigError
 from sam_jax.training.errors import TrainingError
 
 VARIANTS = ("erm", "sam")
@@ -49,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         compare(pathlib.Path(arguments.out), smoke=arguments.smoke)
     except (ConfigError, TrainingError, OSError) as error:
-        sys.exit(f"experiments.main_job: {error}")
+        print(f"experiments.main_job: {error}", file=sys.stderr)
+        sys.exit(getattr(error, "status", 1))
     except KeyboardInterrupt:
         print("Interrupted; the same command goes on.", file=sys.stderr)
         sys.exit(130)

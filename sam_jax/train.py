@@ -4,7 +4,9 @@ Trains a recipe into a work directory; the same command again resumes it. A key 
 recipe is overridden by a flag of its name: `--config.sam.rho=0.1`.
 
 Exit status: 0; 2 for a configuration, data set or work directory that is refused; 1 for
-a run that could not go on (a loss that is not finite, a full disk); 130 interrupted.
+a run that could not go on (a loss that is not finite, a full disk); 128 plus the number
+of the signal for one that SIGINT (130), SIGUSR1 (138) or SIGTERM (143) has ended: the
+step under way was finished, and its state saved.
 """
 
 import pathlib
@@ -20,7 +22,7 @@ with extras.needed_by_command("sam_jax.train", "train"):
     from absl import app, flags, logging
     from ml_collections import config_flags
 
-    from sam_jax.training.config import check_key
+    from sam_jax.training.configuration import check_key
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file(
@@ -34,6 +36,23 @@ flags.DEFINE_integer("process_count", 1, "Number of processes.")
 
 def main(argv: Sequence[str]) -> int:
     """Trains what the flags say; returns the exit status."""
+    status = _train(argv)
+    if status in (1, 2) and FLAGS.coordinator:
+        _end_alone(status)
+    return status
+
+
+def _end_alone(status: int) -> None:
+    """Ends one of several processes, which would otherwise wait for the others."""
+    import jax
+
+    from sam_jax.training import liveness
+
+    if jax.process_count() > 1:
+        liveness.end(jax.process_index(), status)
+
+
+def _train(argv: Sequence[str]) -> int:
     if len(argv) > 1:
         return _refuse(f"Unknown arguments {argv[1:]}; every option starts with --.")
     for name in ("config", "workdir"):
@@ -43,25 +62,27 @@ def main(argv: Sequence[str]) -> int:
         return _refuse("Received an empty --workdir; give a directory to write to.")
     workdir = pathlib.Path(FLAGS.workdir).expanduser()
     # Imported once the flags are known to be good: it takes seconds.
-    from sam_jax.training import loop, parallel, startup, summary
-    from sam_jax.training.errors import Locked, TrainingError
+    from sam_jax.training import interruption, loop, parallel, startup, summary
+    from sam_jax.training.errors import TrainingError
 
     try:
         startup.use_compilation_cache()
-        parallel.connect(FLAGS.coordinator, FLAGS.process_id, FLAGS.process_count)
-        run = loop.prepare(FLAGS.config, workdir)
-    except (ValueError, OSError, ImportError, TrainingError) as error:
+        with interruption.ends_program():
+            parallel.connect(FLAGS.coordinator, FLAGS.process_id, FLAGS.process_count)
+            run = loop.prepare(FLAGS.config, workdir)
+    except TrainingError as error:
+        return _refuse(error, status=error.status)
+    except (ValueError, OSError, ImportError) as error:
         return _refuse(error)
     try:
         result = loop.train(run)
-    except Locked as error:
-        return _refuse(error)
     except TrainingError as error:
-        return _refuse(error, status=1)
+        return _refuse(error, status=error.status)
     except OSError as error:
         return _refuse(f"{error}. What was saved stays; run it again.", status=1)
-    except KeyboardInterrupt:
-        return _refuse("Interrupted; the same command resumes the run.", status=130)
+    except KeyboardInterrupt:  # asked for a second time
+        said = "Interrupted; the same command goes on from what was saved before, if "
+        return _refuse(said + "anything was.", status=130)
     if parallel.is_first_process():
         print(summary.table({run.label: result}))
         print(f"Summary, curves, metrics and checkpoints: {run.workdir}")

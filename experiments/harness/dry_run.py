@@ -10,8 +10,7 @@ import numpy as np
 from experiments.harness import registry
 from experiments.harness.runs import Key, PlannedRun
 from sam_jax import data, models, output
-from sam_jax.training import config as configs
-from sam_jax.training import problem
+from sam_jax.training import configuration, problem
 
 # App. C, App. D and the captions: key -> (value as printed, where).
 PAPER: dict[str, tuple[Any, str]] = {
@@ -55,7 +54,8 @@ def describe(name: str, scale: str) -> str:
         return output.table(["setting", "value"], rows)
     runs = module.runs(module.SCALES[scale])
     flat = {
-        key: configs.flatten(configs.check(run.config)) for key, run in runs.items()
+        key: configuration.flatten(configuration.check(run.config))
+        for key, run in runs.items()
     }
     rows = [
         [
@@ -63,7 +63,7 @@ def describe(name: str, scale: str) -> str:
             _values(flat, key),
             *map(str, PAPER.get(key, ("-", "-"))),
         ]
-        for key in configs.KEYS
+        for key in configuration.KEYS
     ]
     table = output.table(["setting", "value(s)", "paper", "where"], rows)
     return f"{table}\n\n{_totals(runs)}"
@@ -78,7 +78,7 @@ def _totals(runs: Mapping[Key, PlannedRun]) -> str:
     """Runs, steps and parameters."""
     steps, sizes = [], {}
     for run in runs.values():
-        config = configs.check(run.config)
+        config = configuration.check(run.config)
         count, classes, image = shape(config)
         train = count - round(config.data.validation_fraction * count)
         start = run.epoch

@@ -13,7 +13,7 @@ import numpy as np
 from experiments.harness import claims, registry, training
 from experiments.harness.claims import Claim
 from sam_jax import output, plotting
-from sam_jax.training import config as run_config
+from sam_jax.training import configuration
 from sam_jax.training.keys import KEYS
 
 SETTINGS, ARRAYS, CLAIMS = "settings.json", "arrays.npz", "claims.json"
@@ -103,7 +103,7 @@ def _in_todays_keys(
 
     A key that is not newer and lacks differed from run to run.
     """
-    values = run_config.translate(stored)
+    values = configuration.translate(stored)
     newer = [k for k in others if k in KEYS and k not in values and KEYS[k].since]
     defaults = {key: KEYS[key].default for key in newer}
     return json.loads(json.dumps(defaults)) | values

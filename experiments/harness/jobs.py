@@ -8,6 +8,8 @@ import multiprocessing
 import os
 import pathlib
 import signal
+import sys
+import time
 from collections.abc import Callable, Mapping
 from multiprocessing import connection
 from typing import Any
@@ -16,8 +18,10 @@ import jax
 
 from experiments.harness import processes
 from experiments.harness.runs import Key, PlannedRun
+from sam_jax.training.errors import Interrupted
 
 MOST = 8  # workers by default, for memory
+GRACE = 20.0  # seconds in which a worker may save, when the command ends
 Attempt = Callable[[Key, PlannedRun, pathlib.Path], str]
 
 
@@ -60,7 +64,7 @@ def train(
                     worker = idle.pop()
                     worker.take(key, waiting.pop(key))
                     busy[worker.pipe] = worker
-            for pipe in connection.wait(list(busy)):
+            for pipe in connection.wait(list(busy)) if busy else ():
                 worker = busy.pop(pipe)
                 key, failed, words = worker.result()
                 if failed:
@@ -70,9 +74,18 @@ def train(
                 alive = worker.process.is_alive()
                 idle.append(worker if alive else worker.again())
     finally:
-        for worker in (*idle, *busy.values()):
-            worker.process.kill()
+        _end([*idle, *busy.values()])
     return failures
+
+
+def _end(workers: list["_Worker"]) -> None:
+    """Ends workers; one that trains is given the time to save what it has."""
+    for worker in workers:
+        worker.process.terminate()
+    deadline = time.monotonic() + GRACE
+    for worker in workers:
+        worker.process.join(max(0.0, deadline - time.monotonic()))
+        worker.process.kill()
 
 
 def _ready(
@@ -137,6 +150,8 @@ def _work(
         key, run = pipe.recv()
         try:
             answer = False, attempt(key, run, folder)
+        except Interrupted as error:
+            sys.exit(error.status)
         except Exception as error:  # one run must not end the others
             answer = True, f"{type(error).__name__}: {error}"
         pipe.send(answer)

@@ -28,7 +28,7 @@ from typing import Any
 import experiments
 from experiments.harness.runs import Key, PlannedRun
 from sam_jax import checks
-from sam_jax.training import config as configs
+from sam_jax.training import configuration
 
 DECLARED = ("SOURCE", "SCALES", "run", "plot")
 SCALES = ("smoke", "cpu", "paper")
@@ -68,7 +68,9 @@ def settings(name: str, scale: str) -> dict[str, Any]:
 
 def common_keys(runs: Mapping[Key, PlannedRun]) -> dict[str, Any]:
     """The configuration that all runs share, as {"data.name": "digits", ...}."""
-    flat = [configs.flatten(configs.check(run.config)) for run in runs.values()]
+    flat = [
+        configuration.flatten(configuration.check(run.config)) for run in runs.values()
+    ]
     shared = {k: v for k, v in flat[0].items() if all(f[k] == v for f in flat)}
     return json.loads(json.dumps(shared))
 

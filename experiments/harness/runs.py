@@ -13,8 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from sam_jax import output
-from sam_jax.training import config as configs
-from sam_jax.training import writer
+from sam_jax.training import configuration, writer
 
 Key = tuple[Any, ...]
 FAILURE = "failure.json"
@@ -63,7 +62,7 @@ def finished(planned: PlannedRun, workdir: pathlib.Path) -> TrainedRun | None:
     ends = [workdir / file for file in ("summary.json", FAILURE)]
     if not any(end.exists() for end in ends):
         return None
-    writer.claim(workdir, configs.plain(configs.check(planned.config)))
+    writer.claim(workdir, configuration.plain(configuration.check(planned.config)))
     return read(workdir)
 
 
@@ -114,7 +113,7 @@ def changed(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
     """A copy of a configuration with some keys changed: {"sam.rho": .1}."""
     copy = config.copy_and_resolve_references()
     for key in changes:
-        configs.check_key(key)
+        configuration.check_key(key)
     copy.update_from_flattened_dict(changes)
     return copy
 

@@ -26,7 +26,7 @@ from experiments.harness.runs import (
     unfinished,
 )
 from sam_jax import output, plotting
-from sam_jax.training import config as configs
+from sam_jax.training import configuration
 
 Grid = dict[str, list[Any]]
 FIGURES = ("validation_error_best", "test_error_best", "test_error_last")
@@ -80,7 +80,7 @@ def parse_grid(text: str) -> Grid:
     grid: Grid = {}
     for part in filter(str.strip, text.split(";")):
         key, equals, values = (piece.strip() for piece in part.partition("="))
-        configs.check_key(key)
+        configuration.check_key(key)
         try:
             grid[key] = list(ast.literal_eval(values))
         except (ValueError, SyntaxError, TypeError):

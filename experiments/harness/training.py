@@ -25,9 +25,8 @@ from experiments.harness.runs import (
 )
 from sam_jax import output
 from sam_jax.analysis import restore
-from sam_jax.training import config as configs
-from sam_jax.training import fleet, loop
-from sam_jax.training.errors import NonFiniteLoss, TrainingError
+from sam_jax.training import configuration, fleet, loop
+from sam_jax.training.errors import Interrupted, NonFiniteLoss, TrainingError
 
 FLEET = 16  # runs trained together at most, for memory
 Report = Callable[[str], None]
@@ -88,6 +87,8 @@ def _one_by_one(
             if plan.parent in failures:
                 raise TrainingError("the run it goes on from failed")
             tell(key, attempt(key, plan, folder))
+        except Interrupted:
+            raise
         except (ValueError, OSError, TrainingError) as error:
             failures[key] = str(error)
     return failures
@@ -109,7 +110,7 @@ def train_fleets(planned: Mapping[Key, PlannedRun], folder: pathlib.Path) -> Non
     Fleets are formed of configurations; one fleet is prepared, and in memory, at once.
     """
     left = [
-        (configs.check(plan.config), folder / folder_name(key))
+        (configuration.check(plan.config), folder / folder_name(key))
         for key, plan in unfinished(planned, folder).items()
         if plan.parent is None
     ]
@@ -121,7 +122,7 @@ def train_fleets(planned: Mapping[Key, PlannedRun], folder: pathlib.Path) -> Non
                 _train_fleet(members[i : i + FLEET])
 
 
-def _train_fleet(members: list[tuple[configs.Config, pathlib.Path]]) -> None:
+def _train_fleet(members: list[tuple[configuration.Config, pathlib.Path]]) -> None:
     runs = fleet.prepare(members)
     for run, result in zip(runs, fleet.train(runs), strict=True):
         if isinstance(result, NonFiniteLoss):

@@ -12,7 +12,7 @@ from sam_jax import output, sharpness
 from sam_jax.analysis import restore
 from sam_jax.core.objective import Objective, l2_penalty
 from sam_jax.training import step as steps
-from sam_jax.training.config import ConfigError
+from sam_jax.training.configuration import ConfigError
 from sam_jax.training.examples import Examples
 from sam_jax.training.network import evaluation_logits
 from sam_jax.training.state import State
@@ -43,21 +43,21 @@ def alignment_over_training(
       rho: radius of the SAM point. batches: how many to average over, at most.
     """
     run = restore.read(workdir)
-    size, parts = run.config.batch_size, run.parts
-    count = min(batches, len(parts.train) // size)
-    chosen = parts.train[: count * size].reshape(count, size)
+    size, setup = run.config.batch_size, run.setup
+    count = min(batches, len(setup.train) // size)
+    chosen = setup.train[: count * size].reshape(count, size)
 
     @jax.jit
     def cosines(state: State, examples: Examples, indices: jax.Array):
         objective = steps.make_objective(
-            parts.module, state.batch_stats, parts.loss, jnp.zeros(())
+            setup.module, state.batch_stats, setup.loss, jnp.zeros(())
         )
         batch = examples.batch(indices)
         true = examples.true[indices]
         return sharpness.alignment(objective, state.params, batch, true, rho)
 
     epochs, rows = run.epochs(), []
-    examples = parts.layout.fetch(parts.examples)
+    examples = setup.layout.fetch(setup.examples)
     for state in run.states(epochs):
         met = [jax.device_get(cosines(state, examples, batch)) for batch in chosen]
         rows.append(np.mean(met, axis=0))
@@ -71,7 +71,7 @@ def evaluation_objective(run: restore.Finished, state: State, l2: float) -> Obje
     Args:
       l2: of the penalty; 0 for the loss without it.
     """
-    module, loss = run.parts.module, run.parts.loss
+    module, loss = run.setup.module, run.setup.loss
 
     def predict(params: Tree, batch: Tree) -> jax.Array:
         return evaluation_logits(module, params, state.batch_stats, batch["images"])
@@ -85,26 +85,26 @@ def evaluation_objective(run: restore.Finished, state: State, l2: float) -> Obje
 
 def training_batch(run: restore.Finished, count: int) -> dict[str, Any]:
     """The first `count` training examples with the labels given, as one batch."""
-    chosen = run.parts.train[:count]
+    chosen = run.setup.train[:count]
     if len(chosen) < count:
         raise ConfigError(
             f"Received {count} examples to measure on; the run trained on "
             f"{len(chosen)}. Ask for as many or fewer."
         )
-    return run.parts.layout.fetch(run.parts.examples).batch(chosen)
+    return run.setup.layout.fetch(run.setup.examples).batch(chosen)
 
 
 def evaluate_anew(run: restore.Finished, state: State) -> Callable[[Tree], dict]:
-    """params -> losses and errors on all parts, BatchNorm's statistics made anew.
+    """params -> losses and errors on all setup, BatchNorm's statistics made anew.
 
     Weights between two networks have activations that no statistics followed.
     """
-    parts = run.parts
+    setup = run.setup
 
     def figures(params: Tree) -> dict[str, float]:
-        params = parts.layout.replicate(params)
-        stats = parts.layout.replicate(state.batch_stats)
-        fresh = parts.fresh_statistics(params, stats, parts.examples)
-        return parts.evaluate(params, fresh, parts.examples)
+        params = setup.layout.replicate(params)
+        stats = setup.layout.replicate(state.batch_stats)
+        fresh = setup.fresh_statistics(params, stats, setup.examples)
+        return setup.evaluate(params, fresh, setup.examples)
 
     return figures

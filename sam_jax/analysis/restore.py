@@ -10,23 +10,22 @@ import jax.numpy as jnp
 import ml_collections
 
 from sam_jax import output
-from sam_jax.training import checkpoint, setup, writer
-from sam_jax.training import config as configs
-from sam_jax.training.config import Config, ConfigError
+from sam_jax.training import checkpoint, configuration, flat_state, setup, writer
+from sam_jax.training.configuration import Config, ConfigError
 from sam_jax.training.state import State
 
 
 class Finished(NamedTuple):
-    """A run read from its work directory: configuration, parts, and where it lies."""
+    """A run read from its work directory: configuration, setup, and where it lies."""
 
     config: Config
-    parts: setup.Parts
+    setup: setup.Setup
     workdir: pathlib.Path
 
     def epochs(self) -> list[int]:
         """The epochs of its checkpoints, ascending."""
         with self._checkpoints() as checkpoints:
-            return checkpoints.epochs()
+            return checkpoints.numbers()
 
     def states(self, epochs: list[int]) -> Iterator[State]:
         """The training states after these epochs.
@@ -37,12 +36,12 @@ class Finished(NamedTuple):
         with self._checkpoints() as checkpoints:
             for epoch in epochs:
                 saved = checkpoints.read(epoch)
-                state = checkpoint.unflatten(template, saved.state)
+                state = flat_state.unflatten(template, saved.state)
                 yield jax.tree.map(jnp.asarray, state)
 
     def initial_state(self) -> State:
         """The state before step 0."""
-        return self.parts.initial_state()
+        return self.setup.initial_state()
 
     def _checkpoints(self) -> checkpoint.Checkpoints:
         directory = self.workdir / "checkpoints"
@@ -50,7 +49,7 @@ class Finished(NamedTuple):
 
 
 def read(workdir: output.Path) -> Finished:
-    """Reads a run's configuration and builds its parts, its data among them.
+    """Reads a run's configuration and builds its setup, its data among them.
 
     Raises: ConfigError if this is no work directory, or one without a checkpoint.
     """
@@ -61,7 +60,7 @@ def read(workdir: output.Path) -> Finished:
             f"{workdir} is no work directory of a run: it holds no config.json. Give "
             "the --workdir of `python -m sam_jax.train`."
         )
-    config = configs.check(configs.read(path))
+    config = configuration.check(configuration.read(path))
     run = Finished(config, setup.build(config), workdir)
     if not run.epochs():
         raise ConfigError(
@@ -87,8 +86,10 @@ def branch(
       `checkpoint`; CheckpointError if the source has no checkpoint of that epoch.
     """
     source, workdir = pathlib.Path(source), pathlib.Path(workdir)
-    checked = configs.check(config)
-    differing = configs.differences(configs.read(source / "config.json"), checked)
+    checked = configuration.check(config)
+    differing = configuration.differences(
+        configuration.read(source / "config.json"), checked
+    )
     odd = [d for d in differing if not d.startswith(("sam.", "checkpoint."))]
     if odd:
         raise ConfigError(
@@ -96,10 +97,10 @@ def branch(
             "A branch may change keys of sam alone; to fine-tune other settings, give "
             "init_from."
         )
-    writer.claim(workdir, configs.plain(checked))
+    writer.claim(workdir, configuration.plain(checked))
     target = workdir / "checkpoints"
     with checkpoint.Checkpoints(target, read_only=True) as there:
-        if there.epochs():
+        if there.numbers():
             return
     with checkpoint.Checkpoints(source / "checkpoints", read_only=True) as old_run:
         saved = old_run.read(epoch)
@@ -108,6 +109,6 @@ def branch(
     output.write_atomic(
         workdir / "metrics.jsonl", lambda file: file.write("".join(kept).encode())
     )
-    owner, keep = configs.fingerprint(checked), checked.checkpoint.keep
+    owner, keep = configuration.fingerprint(checked), checked.checkpoint.keep
     with checkpoint.Checkpoints(target, keep=keep, run=owner) as new_run:
         new_run.save(epoch, saved.state, saved.record)

@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 from sam_jax import attacks, output
 from sam_jax.analysis import restore
 from sam_jax.training import problem
-from sam_jax.training.config import ConfigError
+from sam_jax.training.configuration import ConfigError
 from sam_jax.training.examples import Examples, Pixels
 from sam_jax.training.network import evaluation_logits
 from sam_jax.training.state import State
@@ -50,8 +50,8 @@ def auto_attack(
             f"{workdir} was trained with attack.eps=0; there is no radius to attack "
             "within. Use `sam_jax.attacks.auto_attack` with one of your own."
         )
-    examples, parts, _ = problem.load_examples(run.config)
-    test = parts["test"][:count]
+    examples, setup, _ = problem.load_examples(run.config)
+    test = setup["test"][:count]
     images = jnp.asarray(examples.images[test]) * examples.scale
     labels = examples.given[test]
     found = []
@@ -74,7 +74,7 @@ def auto_attack(
 def network(run: restore.Finished, state: State, examples: Examples) -> Partial:
     """The network of a checkpoint as an attack takes it, in evaluation mode."""
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    return Partial(_predict(run.parts.module), variables, examples.pixels)
+    return Partial(_predict(run.setup.module), variables, examples.pixels)
 
 
 @functools.lru_cache(maxsize=4)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+from jax._src import distributed
 from jax.extend.core import (
     ClosedJaxpr,
     Jaxpr,
@@ -29,6 +30,7 @@ __all__ = [
     "jaxprs_in_params",
     "name",
     "parameters",
+    "process_store",
     "varying",
     "varying_axes",
 ]
@@ -80,6 +82,11 @@ def bilinear(
     batching.primitive_batchers[primitive] = batch
     mlir.register_lowering(primitive, mlir.lower_fun(value, multiple_results=False))
     return primitive
+
+
+def process_store() -> Any:
+    """The store of keys and values that the processes of `jax.distributed` share."""
+    return distributed.global_state.client
 
 
 def varying_axes(value: Any) -> frozenset[str]:

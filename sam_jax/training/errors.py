@@ -2,7 +2,12 @@
 
 
 class TrainingError(RuntimeError):
-    """A run that cannot go on; what it saved before stays."""
+    """A run that cannot go on; what it saved before stays.
+
+    status: the exit status of a command that it ends.
+    """
+
+    status = 1
 
 
 class NonFiniteLoss(TrainingError):
@@ -11,6 +16,17 @@ class NonFiniteLoss(TrainingError):
 
 class Locked(TrainingError):
     """A work directory in which another run is going on."""
+
+    status = 2
+
+
+class Interrupted(TrainingError):
+    """A run that a signal has ended before its last epoch."""
+
+    def __init__(self, number: int, message: str):
+        """number: of the signal."""
+        super().__init__(message)
+        self.status = 128 + number
 
 
 class CheckpointError(TrainingError):

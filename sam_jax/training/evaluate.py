@@ -59,7 +59,8 @@ class Evaluator:
             self._attack = _attack(module, layout, adversary)
         self._parts = {name: part for name, part in parts.items() if len(part)}
         used = np.unique(np.concatenate([*self._parts.values()]))
-        self._batches = list(_padded(used, batch_size))
+        needed = -(-len(used) // layout.count) * layout.count
+        self._batches = list(_padded(used, min(batch_size, needed)))
         self._members = [
             np.stack([np.isin(batch, part) & real for part in self._parts.values()], 1)
             for batch, real in self._batches

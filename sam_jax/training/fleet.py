@@ -20,11 +20,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sam_jax.training import checkpoint, lock, loop, parallel, summary, writer
-from sam_jax.training import config as configs
-from sam_jax.training.config import Config
+from sam_jax.training import (
+    configuration,
+    epochs,
+    lock,
+    loop,
+    parallel,
+    saving,
+    summary,
+    writer,
+)
+from sam_jax.training.configuration import Config
 from sam_jax.training.errors import NonFiniteLoss
 from sam_jax.training.examples import Examples
+from sam_jax.training.interruption import NOTHING, Requests
 from sam_jax.training.state import State
 from sam_jax.training.step import Coefficients
 
@@ -40,7 +49,7 @@ class Member:
 
     run: loop.Run
     records: writer.Writer
-    checkpoints: checkpoint.Checkpoints
+    saver: saving.Saver
     failure: NonFiniteLoss | None = None
 
 
@@ -49,7 +58,7 @@ def likeness(config: Config) -> tuple:
 
     The data, and so the number of steps, are the same where these are.
     """
-    values = configs.flatten(configs.check(config)).items()
+    values = configuration.flatten(configuration.check(config)).items()
     return tuple(sorted((k, repr(v)) for k, v in values if k not in MEMBER_KEYS))
 
 
@@ -61,7 +70,7 @@ def fits(planned: Sequence[tuple[Config, pathlib.Path]]) -> bool:
     return (
         len(planned) > 1
         and parallel.layout(first.devices).count == 1
-        and not configs.ascends_on_own_batch(first.sam.kind)
+        and not configuration.ascends_on_own_batch(first.sam.kind)
         and len({likeness(config) for config, _ in planned}) == 1
         and not any((workdir / "checkpoints").exists() for _, workdir in planned)
     )
@@ -93,21 +102,28 @@ def train(runs: Sequence[loop.Run]) -> list[dict[str, Any] | NonFiniteLoss]:
             "Train them one after another."
         )
     first, start = runs[0], time.monotonic()
-    state = _stack([run.parts.initial_state() for run in runs])
-    examples = first.parts.examples._replace(
-        given=jnp.stack([run.parts.examples.given for run in runs])
+    state = _stack([run.setup.initial_state() for run in runs])
+    examples = first.setup.examples._replace(
+        given=jnp.stack([run.setup.examples.given for run in runs])
     )
     steps = _mapped_steps(first)
     with contextlib.ExitStack() as stack:
+        asked = stack.enter_context(Requests(first.setup.layout))
         members = [_open(run, stack) for run in runs]
         for epoch in range(first.config.epochs):
             state, measured = _epoch(runs, steps, state, examples, epoch)
+            request = asked.read(asked.share())
+            ends = request != NOTHING
             for i, member in enumerate(members):
                 if member.failure is None:
                     one = jax.tree.map(lambda x, i=i: x[i], state)
-                    rows = {name: values[:, i] for name, values in measured.items()}
+                    rows = [
+                        {n: float(x[i]) for n, x in row.items()} for row in measured
+                    ]
                     seconds = time.monotonic() - start
-                    member.failure = _finish_epoch(member, one, rows, epoch, seconds)
+                    member.failure = _finish_epoch(member, one, rows, seconds, ends)
+            if ends:
+                raise loop.interrupted(first, request, epoch + 1, 0)
         return [
             m.failure or summary.write(m.run.workdir, m.run.label, m.records.history)
             for m in members
@@ -116,69 +132,69 @@ def train(runs: Sequence[loop.Run]) -> list[dict[str, Any] | NonFiniteLoss]:
 
 def _mapped_steps(run: loop.Run) -> tuple:
     """The plain and the ascent step over all runs; the latter None without ascent."""
-    parts = run.parts
+    setup = run.setup
     axes: Any = dict.fromkeys(Examples._fields)
     # Of the examples only the given labels differ, by seed and noise.
     labels: Any = Examples(**{**axes, "given": 0})
     return tuple(
         None if step is None else jax.jit(jax.vmap(step, in_axes=(0, labels, 0, 0)))
-        for step in (parts.plain_step, parts.ascent_step)
+        for step in (setup.plain_step, setup.ascent_step)
     )
 
 
 def _epoch(
     runs: Sequence[loop.Run], steps: tuple, state: State, examples: Examples, epoch: int
-) -> tuple[State, dict[str, np.ndarray]]:
-    """One pass of every run; measured values by name, f[steps, runs]."""
-    parts, settings, measured = runs[0].parts, runs[0].config.sam, []
-    orders = zip(*(loop.batches(run, epoch) for run in runs), strict=True)
-    for step, batches in enumerate(orders, start=epoch * parts.epoch_steps):
-        ascends = steps[1] is not None and loop.uses_ascent(settings, epoch, step)
+) -> tuple[State, list[dict[str, np.ndarray]]]:
+    """One pass of every run; measured values by name, f[runs], of every step."""
+    setup, settings, measured = runs[0].setup, runs[0].config.sam, []
+    orders = zip(
+        *(epochs.batches(run.config, run.setup, epoch) for run in runs), strict=True
+    )
+    for step, batches in enumerate(orders, start=epoch * setup.epoch_steps):
+        ascends = steps[1] is not None and epochs.uses_ascent(settings, epoch, step)
         given = Coefficients(
             *(
-                np.array([getattr(run.parts.coefficients, name)[step] for run in runs])
+                np.array([getattr(run.setup.coefficients, name)[step] for run in runs])
                 for name in Coefficients._fields
             )
         )
         indices = np.stack([batch for (batch,) in batches])
         state, new = steps[ascends](state, examples, given, indices)
         measured.append(new)
-    fetched = jax.device_get(measured)
-    return state, {name: np.array([m[name] for m in fetched]) for name in fetched[0]}
+    return state, jax.device_get(measured)
 
 
 def _open(run: loop.Run, stack: contextlib.ExitStack) -> Member:
-    settings = run.config.checkpoint
     stack.enter_context(lock.held(run.workdir))
-    checkpoints = checkpoint.Checkpoints(
-        run.workdir / "checkpoints",
-        keep=settings.keep,
-        best=settings.best,
-        run=configs.fingerprint(run.config),
-    )
+    saver = saving.Saver(run.config, run.workdir, run.setup.layout)
     records = writer.Writer(run.workdir, 0, active=True)
-    return Member(run, stack.enter_context(records), stack.enter_context(checkpoints))
+    return Member(run, stack.enter_context(records), stack.enter_context(saver))
 
 
 def _finish_epoch(
     member: Member,
     state: State,
-    rows: dict[str, np.ndarray],
-    epoch: int,
+    rows: list[dict[str, float]],
     seconds: float,
+    ends: bool,
 ) -> NonFiniteLoss | None:
-    """Evaluates, records and saves one run; returns why it cannot go on."""
-    run, steps = member.run, member.run.parts.epoch_steps
+    """Evaluates, records and saves one run; returns why it cannot go on.
+
+    Args:
+      rows: what its steps have measured. ends: whether it is saved whatever is due.
+    """
+    run, epoch = member.run, len(member.records.history)
     try:
-        loop.refuse_non_finite(run, rows, epoch * steps)
-        record = loop.epoch_record(run, epoch, rows)
-        if loop.is_due(epoch, run.config.eval.every_epochs, run.config.epochs):
+        for step, row in enumerate(rows, start=epoch * run.setup.epoch_steps):
+            loop.refuse_non_finite(run, row, step)
+        record = epochs.record(run.config, run.setup, epoch, rows)
+        if saving.is_due(epoch, run.config.eval.every_epochs, run.config.epochs):
             record |= loop.evaluate(run, state, epoch)
     except NonFiniteLoss as error:
         return error
     record["seconds"] = seconds
     member.records.write(record)
-    loop.save_if_due(run, member.checkpoints, state, member.records.history)
+    member.saver.after_epoch(state, member.records.history, always=ends)
     return None
 
 

@@ -246,6 +246,12 @@ KEYS: dict[str, Key] = {
     "eval.every_epochs": whole(1, 1, "epochs between evaluations"),
     "eval.batch_size": whole(1000, 1, "examples evaluated at once, over all devices"),
     "checkpoint.every_epochs": whole(10, 1, "epochs between checkpoints"),
+    "checkpoint.every_minutes": since(
+        "0.2.0",
+        number(
+            10.0, "[0, inf)", "minutes between checkpoints within an epoch; 0 for none"
+        ),
+    ),
     "checkpoint.keep": whole(2, 1, "newest checkpoints kept"),
     "checkpoint.best": switch(True, "also keep the best epoch by validation error"),
 }

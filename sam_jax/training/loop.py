@@ -6,34 +6,43 @@ runs it, from its newest checkpoint if there is one.
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import os
 import pathlib
+import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import ml_collections
-import numpy as np
 
-from sam_jax import data
-from sam_jax.training import checkpoint, lock, parallel, setup, summary, writer
-from sam_jax.training import config as configs
-from sam_jax.training.config import Config
-from sam_jax.training.errors import NonFiniteLoss
+from sam_jax.training import (
+    configuration,
+    epochs,
+    lock,
+    parallel,
+    saving,
+    summary,
+    writer,
+)
+from sam_jax.training.configuration import Config
+from sam_jax.training.errors import Interrupted, NonFiniteLoss, TrainingError
+from sam_jax.training.interruption import NOTHING, SAVE, Requests
 from sam_jax.training.progress import Progress
+from sam_jax.training.setup import Setup, build
 from sam_jax.training.state import State
 from sam_jax.training.step import Metrics
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A checked run: its configuration, where it writes, and its parts."""
+    """A checked run: its configuration, where it writes, and its setup."""
 
     config: Config
     workdir: pathlib.Path
-    parts: setup.Parts
+    setup: Setup
 
     @property
     def label(self) -> str:
@@ -57,7 +66,7 @@ def prepare(
     *,
     like: Run | None = None,
 ) -> Run:
-    """Checks a configuration, builds its parts, and claims its work directory.
+    """Checks a configuration, builds its setup, and claims its work directory.
 
     Args:
       like: another run on the same images, which the two then share.
@@ -65,11 +74,34 @@ def prepare(
     Raises: ValueError of one line for whatever is wrong with them; OSError for a
       directory that cannot be written.
     """
-    checked = configs.check(config)
-    parallel.agree("their configuration", configs.fingerprint(checked))
-    parts = setup.build(checked, None if like is None else like.parts)
-    writer.claim(workdir, configs.plain(checked))
-    return Run(checked, pathlib.Path(workdir), parts)
+    checked = configuration.check(config)
+    parallel.agree("their configuration", configuration.fingerprint(checked))
+    built = build(checked, None if like is None else like.setup)
+    run = Run(checked, pathlib.Path(workdir), built)
+    _trace_step(run)
+    writer.claim(workdir, configuration.plain(checked))
+    return run
+
+
+def _trace_step(run: Run) -> None:
+    """Raises ConfigError for a setup of which no step can be made.
+
+    What is traced here need not be traced again for the first step.
+    """
+    setup = run.setup
+    state = setup.layout.shapes(jax.eval_shape(setup.initial_state))
+    given = jax.tree.map(lambda values: values[0], setup.coefficients)
+    step = setup.ascent_step or setup.plain_step
+    batch = next(epochs.batches(run.config, setup, 0))
+    try:
+        jax.eval_shape(step, state, setup.examples, setup.layout.spread(given), *batch)
+    except (ValueError, TrainingError):
+        raise
+    except Exception as error:  # jax, flax and the user's own code raise all kinds
+        raise configuration.ConfigError(
+            f"No step can be made of this configuration: {type(error).__name__}: "
+            f"{str(error).strip().splitlines()[0]}"
+        ) from error
 
 
 def train(run: Run, *, silent: bool = False) -> dict[str, Any]:
@@ -83,155 +115,111 @@ def train(run: Run, *, silent: bool = False) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         if parallel.is_first_process():
             stack.enter_context(lock.held(run.workdir))
-        return _train(run, silent)
+        try:
+            return _train(run, silent)
+        except (jax.errors.JaxRuntimeError, ValueError) as error:
+            if (ending := _known_end(error)) is None:
+                raise
+            raise ending from error
 
 
 def _train(run: Run, silent: bool) -> dict[str, Any]:
-    config, parts = run.config, run.parts
-    checkpoints = checkpoint.Checkpoints(
-        run.workdir / "checkpoints",
-        keep=config.checkpoint.keep,
-        best=config.checkpoint.best,
-        run=configs.fingerprint(config),
-    )
-    state, saved = _start(run, checkpoints)
-    first = 0 if saved is None else saved.epoch
-    parallel.agree("the epoch of their newest checkpoint", first)
-    start = time.monotonic() - (0 if saved is None else saved.record["seconds"])
+    config, setup = run.config, run.setup
+    saver = saving.Saver(config, run.workdir, setup.layout)
+    start = saver.start(setup.initial_state())
+    parallel.agree("what they have saved", f"{start.epoch}, {len(start.measured)}")
+    began = time.monotonic() - start.seconds
+    asked = Requests(setup.layout, 60 * config.checkpoint.every_minutes)
     progress = Progress(
-        steps=config.epochs * parts.epoch_steps,
-        done=first * parts.epoch_steps,
+        steps=config.epochs * setup.epoch_steps,
+        done=start.epoch * setup.epoch_steps + len(start.measured),
         label=run.label,
         silent=silent or not parallel.is_first_process(),
     )
     records = writer.Writer(
         run.workdir,
-        first,
+        start.epoch,
         active=parallel.is_first_process(),
-        last=None if saved is None else saved.record,
+        last=start.record,
     )
-    with checkpoints, progress, records:
-        for epoch in range(first, config.epochs):
-            state, record = train_epoch(run, state, epoch, progress)
-            if is_due(epoch, config.eval.every_epochs, config.epochs):
+    state, measured = start.state, start.measured
+    with asked, saver, progress, records:
+        for epoch in range(start.epoch, config.epochs):
+            while True:
+                state, request = take_steps(
+                    run, state, epoch, measured, asked, progress
+                )
+                if request == NOTHING:
+                    break
+                last = records.history[-1] if epoch else None
+                seconds = time.monotonic() - began
+                saver.within_epoch(saving.Now(state, epoch, measured, last, seconds))
+                asked.saved()
+                if request != SAVE:
+                    saver.wait()
+                    raise interrupted(run, request, epoch, len(measured))
+            record = epochs.record(config, setup, epoch, measured)
+            if saving.is_due(epoch, config.eval.every_epochs, config.epochs):
                 record |= evaluate(run, state, epoch)
-            record["seconds"] = time.monotonic() - start
+            record["seconds"] = time.monotonic() - began
             records.write(record)
             progress.evaluation(epoch + 1, record)
-            save_if_due(run, checkpoints, state, records.history)
+            saver.after_epoch(state, records.history)
+            measured = []
         history = records.history
     if parallel.is_first_process():
         return summary.write(run.workdir, run.label, history)
     return summary.summarize(history)
 
 
-def train_epoch(
-    run: Run, state: State, epoch: int, progress: Progress
-) -> tuple[State, dict[str, Any]]:
-    """One pass over the training set.
-
-    Returns: the new state, and the epoch's record: running_loss and running_error are
-      means over its steps, each measured on augmented images before the step.
-    Raises: NonFiniteLoss.
-    """
-    parts = run.parts
-    measured: list[dict[str, float]] = []
-
-    def settle(step: int, new: Metrics) -> None:
-        measured.append(_read(run, step, new))
-        progress.step(measured[-1])
-
-    pending: tuple[int, Metrics] | None = None
-    for step, batch in enumerate(batches(run, epoch), start=epoch * parts.epoch_steps):
-        take_step = parts.plain_step
-        if parts.ascent_step is not None and uses_ascent(run.config.sam, epoch, step):
-            take_step = parts.ascent_step
-        given = jax.tree.map(lambda values, t=step: values[t], parts.coefficients)
-        state, new = take_step(
-            state, parts.examples, parts.layout.spread(given), *batch
-        )
-        # The step runs while the host reads what the step before has measured.
-        if pending is not None:
-            settle(*pending)
-        pending = step, new
-    assert pending is not None  # an epoch has a step
-    settle(*pending)
-    rows = {name: np.array([m[name] for m in measured]) for name in measured[0]}
-    return state, epoch_record(run, epoch, rows)
-
-
-def epoch_record(
-    run: Run, epoch: int, measured: Mapping[str, np.ndarray]
-) -> dict[str, Any]:
-    """An epoch's record, from what its steps have measured, f[steps] by name."""
-    steps = run.parts.epoch_steps
-    last = (epoch + 1) * steps - 1
-    ascended = run.parts.ascent_step is not None and any(
-        uses_ascent(run.config.sam, epoch, step)
-        for step in range(epoch * steps, last + 1)
-    )
-    given = jax.tree.map(lambda values: values[last], run.parts.coefficients)
-    means = {
-        name: float(np.mean(values, dtype=float)) for name, values in measured.items()
-    }
-    return {
-        "epoch": epoch + 1,
-        "step": last + 1,
-        "learning_rate": float(given.learning_rate),
-        "rho": float(given.rho) if ascended else 0.0,
-        "running_loss": means["loss"],
-        "running_error": means["error"],
-        "gradient_norm": means["gradient_norm"],
-        "ascent_norm": means["ascent_norm"],
-    }
-
-
-def save_if_due(
+def take_steps(
     run: Run,
-    checkpoints: checkpoint.Checkpoints,
     state: State,
-    history: list[dict[str, Any]],
-) -> None:
-    """Writes a checkpoint after the epoch of the newest record, if one is due."""
-    settings, epoch = run.config.checkpoint, history[-1]["epoch"]
-    due = is_due(epoch - 1, settings.every_epochs, run.config.epochs)
-    if due or (settings.best and is_best(history)):
-        host = checkpoint.flatten(run.parts.layout.fetch(state))
-        checkpoints.save(epoch, host, history[-1])
-
-
-def batches(run: Run, epoch: int) -> Iterator[tuple[np.ndarray, ...]]:
-    """An epoch's batches of indices, a function of seed and epoch alone.
-
-    For a variant that ascends on a batch of its own each comes with one, from an order
-    of its own.
-    """
-    config, parts = run.config, run.parts
-
-    def order(**options: bool) -> np.ndarray:
-        count, size = len(parts.train), config.batch_size
-        chosen = data.epoch_batches(config.seed, epoch, count, size, **options)
-        return parts.train[chosen].astype(np.int32)
-
-    streams = [order()]
-    if configs.ascends_on_own_batch(config.sam.kind):
-        streams.append(order(to_ascend_on=True))
-    for batch in zip(*streams, strict=True):
-        yield tuple(parts.layout.split(indices) for indices in batch)
-
-
-def uses_ascent(settings: Config, epoch: int, step: int) -> bool:
-    """Whether a step ascends before it descends.
-
-    Chosen here, in Python, between two compiled steps (why: see `sam_jax.ops.loops`).
+    epoch: int,
+    measured: list[dict[str, float]],
+    asked: Requests,
+    progress: Progress,
+) -> tuple[State, int]:
+    """Takes the steps of an epoch that are left, until something is asked for.
 
     Args:
-      settings: config.sam.
-      epoch, step: counted from 0 over the whole run.
+      measured: of the steps that the epoch has taken; those taken here are added.
+
+    Returns: the new state, and the request, NOTHING at the end of the epoch.
+    Raises: NonFiniteLoss.
     """
-    stop = settings.stop_epoch or math.inf
-    active = settings.kind != "erm" and settings.start_epoch <= epoch < stop
-    return active and step % settings.every == 0
+    setup, request = run.setup, NOTHING
+    pending: tuple[int, Metrics, Any] | None = None
+
+    def settle(step: int, new: Metrics, shared: Any) -> int:
+        measured.append(_read(run, step, new))
+        progress.step(measured[-1])
+        return asked.read(shared)
+
+    left = itertools.islice(
+        epochs.batches(run.config, setup, epoch), len(measured), None
+    )
+    first = epoch * setup.epoch_steps + len(measured)
+    for step, batch in enumerate(left, start=first):
+        take_step = setup.plain_step
+        if setup.ascent_step is not None and epochs.uses_ascent(
+            run.config.sam, epoch, step
+        ):
+            take_step = setup.ascent_step
+        given = jax.tree.map(lambda values, t=step: values[t], setup.coefficients)
+        state, new = take_step(
+            state, setup.examples, setup.layout.spread(given), *batch
+        )
+        shared = asked.share()
+        # The step runs while the host reads what the step before has measured.
+        if pending is not None:
+            request = settle(*pending)
+        pending = step, new, shared
+        if request != NOTHING:
+            break
+    if pending is not None:
+        request = max(request, settle(*pending))
+    return state, request
 
 
 def evaluate(run: Run, state: State, epoch: int) -> dict[str, float]:
@@ -239,13 +227,13 @@ def evaluate(run: Run, state: State, epoch: int) -> dict[str, float]:
 
     Raises: NonFiniteLoss.
     """
-    parts = run.parts
-    figures = parts.evaluate(state.params, state.batch_stats, parts.examples)
+    setup = run.setup
+    figures = setup.evaluate(state.params, state.batch_stats, setup.examples)
     if state.ema_params is not None:
-        fresh = parts.fresh_statistics(
-            state.ema_params, state.batch_stats, parts.examples
+        fresh = setup.fresh_statistics(
+            state.ema_params, state.batch_stats, setup.examples
         )
-        averaged = parts.evaluate(state.ema_params, fresh, parts.examples)
+        averaged = setup.evaluate(state.ema_params, fresh, setup.examples)
         figures |= {f"ema_{name}": value for name, value in averaged.items()}
     for name, value in figures.items():
         if not math.isfinite(value):
@@ -255,50 +243,51 @@ def evaluate(run: Run, state: State, epoch: int) -> dict[str, float]:
     return figures
 
 
-def is_due(epoch: int, every: int, epochs: int) -> bool:
-    """Whether something done every so many epochs is done after this one."""
-    return (epoch + 1) % every == 0 or epoch + 1 == epochs
+def interrupted(run: Run, number: int, epoch: int, steps: int) -> Interrupted:
+    """What ends a run that a signal of this number has stopped.
 
-
-def is_best(history: list[dict[str, Any]]) -> bool:
-    """Whether the newest record has the least validation error, and is the first to.
-
-    The robust one where that is measured.
+    Args:
+      epoch, steps: finished epochs, and steps taken since.
     """
-    criterion = summary.criterion_of(history[-1])
-    errors = [r.get(criterion, math.inf) for r in history]
-    return errors[-1] < min(errors[:-1], default=math.inf)
-
-
-def _start(
-    run: Run, checkpoints: checkpoint.Checkpoints
-) -> tuple[State, checkpoint.Saved | None]:
-    """The state to start from, and the checkpoint that it comes from, or None."""
-    parts = run.parts
-    state, saved = parts.initial_state(), checkpoints.restore()
-    if saved is not None:
-        state = checkpoint.unflatten(state, saved.state)
-    return parts.layout.replicate(state), saved
+    step = epoch * run.setup.epoch_steps + steps
+    return Interrupted(
+        number,
+        f"Ended by {signal.Signals(number).name} after step {step} of "
+        f"{run.config.epochs * run.setup.epoch_steps}, which is saved in "
+        f"{run.workdir}; the same command goes on from there.",
+    )
 
 
 def _read(run: Run, step: int, new: Metrics) -> dict[str, float]:
-    fetched = run.parts.layout.fetch(new)
+    fetched = run.setup.layout.fetch(new)
     measured = {name: float(value) for name, value in fetched.items()}
-    refuse_non_finite(run, {k: np.array([v]) for k, v in measured.items()}, step)
+    refuse_non_finite(run, measured, step)
     return measured
 
 
-def refuse_non_finite(run: Run, measured: Mapping[str, np.ndarray], first: int) -> None:
-    """NonFiniteLoss that names the step, if something measured is not finite.
-
-    Args:
-      measured: name -> values of the steps from `first` on.
-    """
+def refuse_non_finite(run: Run, measured: Mapping[str, float], step: int) -> None:
+    """NonFiniteLoss that names the step, if something measured is not finite."""
     for name in ("loss", "gradient_norm", "ascent_norm"):
-        bad = np.flatnonzero(~np.isfinite(measured[name]))
-        if len(bad):
-            value, step = measured[name][bad[0]], first + bad[0]
-            raise NonFiniteLoss(f"{name} is {value} at step {step}. {_advice(run)}")
+        if not math.isfinite(measured[name]):
+            raise NonFiniteLoss(
+                f"{name} is {measured[name]} at step {step}. {_advice(run)}"
+            )
+
+
+def _known_end(error: Exception) -> TrainingError | None:
+    """What an error of the machine means in a line; None for any other."""
+    first = str(error).strip().splitlines()[0]
+    if parallel.is_loss_of_process(error):
+        return TrainingError(
+            f"Another process of this run cannot be reached ({first}). What was saved "
+            "stays: start all processes again."
+        )
+    if "RESOURCE_EXHAUSTED" in first:
+        return TrainingError(
+            f"Out of memory ({first}). Lower sam.chunk or batch_size, eval.batch_size, "
+            "or model.width; a smaller sam.chunk changes no result."
+        )
+    return None
 
 
 def _advice(run: Run) -> str:

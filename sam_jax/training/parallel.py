@@ -15,6 +15,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from sam_jax.training import liveness
+
 AXIS = "devices"
 
 Tree = Any
@@ -62,6 +64,13 @@ class Layout:
         rows = len(self.local)
         return jax.tree.map(
             lambda x: np.broadcast_to(np.asarray(x), (rows, *np.shape(x))), tree
+        )
+
+    def shapes(self, tree: Tree) -> Tree:
+        """Shapes and dtypes of `replicate` of a tree of shapes and dtypes."""
+        lead = () if self.axis_name is None else (len(self.local),)
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((*lead, *x.shape), x.dtype), tree
         )
 
     def replicate(self, tree: Tree) -> Tree:
@@ -140,7 +149,10 @@ def connect(coordinator: str, process_id: int, process_count: int) -> None:
             "'10.0.0.1:1234'."
         )
     if coordinator:
+        # The run has its own eyes for signals and for the end of other processes.
+        jax.config.update("jax_enable_preemption_service", False)
         jax.distributed.initialize(coordinator, process_count, process_id)
+        liveness.watch(process_id)
 
 
 def agree(what: str, value: str | int) -> None:
@@ -160,6 +172,12 @@ def agree(what: str, value: str | int) -> None:
             f"{what}; start all with the same recipe, data and --workdir, on a file "
             "system that they share."
         )
+
+
+def is_loss_of_process(error: Exception) -> bool:
+    """Whether an error is that another process of the run cannot be reached."""
+    words = r"Gloo|NCCL|UNAVAILABLE|coordination service|Connection (closed|reset)"
+    return jax.process_count() > 1 and re.search(words, str(error)) is not None
 
 
 def is_first_process() -> bool:

@@ -13,7 +13,7 @@ from sam_jax import data, losses, models
 from sam_jax.core.gradient import Gradient
 from sam_jax.training import parallel, robust
 from sam_jax.training import step as steps
-from sam_jax.training.config import (
+from sam_jax.training.configuration import (
     Config,
     ConfigError,
     check_groups,

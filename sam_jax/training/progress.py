@@ -23,7 +23,7 @@ class Progress:
         """
         self._steps, self._done, self._label = steps, done, label
         self._start, self._start_done = time.monotonic(), done
-        self._parts = {"loss": "-", "error": "-"}
+        self._figures = {"loss": "-", "error": "-"}
         self._silent = silent
         self._bar = None
         if not silent and sys.stderr.isatty():
@@ -36,20 +36,20 @@ class Progress:
     def step(self, measured: Mapping[str, float]) -> None:
         """One more step is done; `measured` is that of the step before."""
         self._done += 1
-        self._parts["loss"] = f"{measured['loss']:.3f}"
-        self._parts["error"] = output.percent(measured["error"])
+        self._figures["loss"] = f"{measured['loss']:.3f}"
+        self._figures["error"] = output.percent(measured["error"])
         if self._bar is not None:
-            self._bar.set_postfix(self._parts, refresh=False)
+            self._bar.set_postfix(self._figures, refresh=False)
             self._bar.update()
 
     def evaluation(self, epoch: int, record: Mapping[str, Any]) -> None:
         """An epoch was evaluated."""
         for part in ("validation", "test"):
             if f"{part}_error" in record:
-                self._parts[part] = output.percent(record[f"{part}_error"])
+                self._figures[part] = output.percent(record[f"{part}_error"])
         if self._bar is None and not self._silent:
             figures = "  ".join(
-                f"{name} {value}" for name, value in self._parts.items()
+                f"{name} {value}" for name, value in self._figures.items()
             )
             print(
                 f"{self._label}: epoch {epoch}  {figures}  {self._pace()}",

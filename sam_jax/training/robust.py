@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from sam_jax import losses
 from sam_jax.attacks.adversary import Adversary
-from sam_jax.training.config import Config
+from sam_jax.training.configuration import Config
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 

@@ -13,11 +13,17 @@ import optax
 
 from sam_jax import schedules
 from sam_jax.core.gradient import Gradient
-from sam_jax.training import checkpoint, parallel, problem, robust
-from sam_jax.training import config as configs
+from sam_jax.training import (
+    checkpoint,
+    configuration,
+    flat_state,
+    parallel,
+    problem,
+    robust,
+)
 from sam_jax.training import state as states
 from sam_jax.training import step as steps
-from sam_jax.training.config import Config, ConfigError, group_size
+from sam_jax.training.configuration import Config, ConfigError, group_size
 from sam_jax.training.evaluate import Evaluator, FreshStatistics
 from sam_jax.training.examples import Examples
 from sam_jax.transforms import Point
@@ -26,7 +32,7 @@ Step = Callable[..., tuple[states.State, steps.Metrics]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Parts:
+class Setup:
     """A run's compiled and loaded parts.
 
     layout: its devices. examples: on every device. train: indices of training examples.
@@ -52,7 +58,7 @@ class Parts:
     initial_state: Callable[[], states.State]
 
 
-def build(config: Config, like: Parts | None = None) -> Parts:
+def build(config: Config, like: Setup | None = None) -> Setup:
     """Loads data, makes the model, and maps the steps; nothing is compiled yet.
 
     Args:
@@ -63,7 +69,7 @@ def build(config: Config, like: Parts | None = None) -> Parts:
     layout = parallel.layout(config.devices)
     problem.check_batches(config, layout.count)
     examples, parts, num_classes = problem.load_examples(config)
-    parallel.agree("their data", checkpoint.checksum(examples._asdict()))
+    parallel.agree("their data", flat_state.checksum(examples._asdict()))
     train, size = parts["train"], config.batch_size
     if len(train) < size:
         raise ConfigError(
@@ -73,7 +79,7 @@ def build(config: Config, like: Parts | None = None) -> Parts:
     programs = compile_programs(_shared(config), num_classes, layout)
     module, loss = programs.module, programs.loss
     problem.check_mask(config, module, examples.images.shape[1:])
-    return Parts(
+    return Setup(
         layout=layout,
         examples=_on_device(examples, layout, like),
         train=train,
@@ -104,7 +110,7 @@ def build(config: Config, like: Parts | None = None) -> Parts:
 
 
 def _on_device(
-    examples: Examples, layout: parallel.Layout, like: Parts | None
+    examples: Examples, layout: parallel.Layout, like: Setup | None
 ) -> Examples:
     """The examples on every device; given labels alone where another has the rest."""
     if like is None:
@@ -159,13 +165,13 @@ RUN_TIME_KEYS = (
 
 def _shared(config: Config) -> Config:
     """The config without RUN_TIME_KEYS: equal for runs that share their programs."""
-    values = configs.flatten(config)
+    values = configuration.flatten(config)
     kept = {
         name: value
         for name, value in values.items()
         if not f"{name}.".startswith(tuple(f"{key}." for key in RUN_TIME_KEYS))
     }
-    return configs.nest(kept)
+    return configuration.nest(kept)
 
 
 def map_step(
@@ -220,7 +226,7 @@ def initial_state(
     module: nn.Module,
     optimizer: optax.GradientTransformation,
     image_shape: tuple[int, ...],
-    pretrained: checkpoint.Arrays | None,
+    pretrained: flat_state.Arrays | None,
 ) -> states.State:
     """The state before step 0: random weights, or those of another run.
 
@@ -238,10 +244,10 @@ def initial_state(
         return state
     start = {"params": state.params, "batch_stats": state.batch_stats}
     chosen = {n: a for n, a in pretrained.items() if n.split(".")[0] in start}
-    return states.start_from(state, **checkpoint.unflatten(start, chosen))
+    return states.start_from(state, **flat_state.unflatten(start, chosen))
 
 
-def read_weights(workdir: str) -> checkpoint.Arrays | None:
+def read_weights(workdir: str) -> flat_state.Arrays | None:
     """The newest checkpoint of another run's work directory; None for none.
 
     Raises: ConfigError if there is no checkpoint.

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from sam_jax import models
-from sam_jax.training.config import Config
+from sam_jax.training.configuration import Config
 
 Tree = Any
 

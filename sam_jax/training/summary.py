@@ -34,11 +34,25 @@ def summarize(history: Sequence[Record]) -> dict[str, Any]:
     for prefix in PREFIXES:
         names = [n for n in last if _is_figure(n, prefix)]
         summary |= {f"{n}_last": last[n] for n in names}
-        if (criterion := f"{prefix}{criterion_of(last)}") in last:
-            best = min(evaluated, key=operator.itemgetter(criterion))
+        if (best := best_record(history, prefix)) is not None:
             summary[f"{prefix}best_epoch"] = best["epoch"]
             summary |= {f"{n}_best": best[n] for n in names}
     return summary
+
+
+def best_record(history: Sequence[Record], prefix: str = "") -> Record | None:
+    """The record of least validation error, the robust one where that is measured.
+
+    The earliest of equals; None where nothing was evaluated, or without validation.
+
+    Args:
+      prefix: "ema_" for the weights' average.
+    """
+    evaluated = [r for r in history if "test_error" in r]
+    criterion = prefix + criterion_of(evaluated[-1]) if evaluated else ""
+    if not evaluated or criterion not in evaluated[-1]:
+        return None
+    return min(evaluated, key=operator.itemgetter(criterion))
 
 
 def criterion_of(record: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sam_jax import output
-from sam_jax.training import config as configs
+from sam_jax.training import configuration
 from sam_jax.training.errors import TrainingError
 
 Record = dict[str, Any]
@@ -25,11 +25,11 @@ def claim(workdir: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
     if path.exists():
         differing = [
             line
-            for line in configs.differences(configs.read(path), config)
-            if line.split(":")[0] not in configs.RESUME_KEYS
+            for line in configuration.differences(configuration.read(path), config)
+            if line.split(":")[0] not in configuration.RESUME_KEYS
         ]
         if differing:
-            raise configs.ConfigError(
+            raise configuration.ConfigError(
                 f"{workdir} belongs to a run of another config "
                 f"({'; '.join(differing)}); choose another --workdir, or delete it."
             )

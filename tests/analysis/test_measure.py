@@ -49,7 +49,7 @@ def test_evaluation_in_two_ways_agrees(workdir):
     run = restore.read(workdir)
     (state,) = run.states([2])
     figures = networks.evaluate_anew(run, state)(state.params)
-    count = len(run.parts.train)
+    count = len(run.setup.train)
     batch = networks.training_batch(run, count)
     objective = networks.evaluation_objective(run, state, 0.0)
     received = float(objective.value(state.params, batch))

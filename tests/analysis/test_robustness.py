@@ -4,7 +4,7 @@ import pytest
 from sam_jax import data
 from sam_jax.analysis import restore, robustness
 from sam_jax.training import loop
-from sam_jax.training.config import ConfigError
+from sam_jax.training.configuration import ConfigError
 from tests.training.problems import tiny
 
 

@@ -5,8 +5,7 @@ import re
 
 import pytest
 
-from sam_jax.training import config as configs
-from sam_jax.training import loop
+from sam_jax.training import configuration, loop
 
 RECIPES = sorted(
     path.stem
@@ -42,7 +41,7 @@ def test_the_recipes_are_there():
 
 @pytest.mark.parametrize(("name", "variant"), ALL)
 def test_every_variant_is_a_config(name, variant):
-    configs.check(recipe(name).get_config(variant))
+    configuration.check(recipe(name).get_config(variant))
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -56,10 +55,10 @@ def test_the_docstring_names_every_variant_and_the_expected_result(name):
 
 def test_any_run_is_fine_tuned_from_its_own_settings(tmp_path):
     config = recipe("digits").get_config("erm")
-    (tmp_path / "config.json").write_text(json.dumps(configs.plain(config)))
+    (tmp_path / "config.json").write_text(json.dumps(configuration.plain(config)))
     received = recipe("finetune").get_config(str(tmp_path))
     changed = dict(
-        line.split(": ", 1) for line in configs.differences(config, received)
+        line.split(": ", 1) for line in configuration.differences(config, received)
     )
     assert changed == {
         "init_from": f"'' -> '{tmp_path}'",
@@ -70,8 +69,8 @@ def test_any_run_is_fine_tuned_from_its_own_settings(tmp_path):
         "checkpoint.every_epochs": "10 -> 5",
         "sam.kind": "'erm' -> 'sam'",
     }
-    configs.check(received)
-    configs.check(recipe("finetune").get_config())
+    configuration.check(received)
+    configuration.check(recipe("finetune").get_config())
     with pytest.raises(ValueError, match="is no work directory of a run"):
         recipe("finetune").get_config(str(tmp_path / "none"))
 
@@ -115,7 +114,7 @@ def test_configs_share_nothing():
     ],
 )
 def test_recipes_have_the_papers_settings(name, variant, expected):
-    received = configs.flatten(recipe(name).get_config(variant))
+    received = configuration.flatten(recipe(name).get_config(variant))
     assert {key: received[key] for key in expected} == expected
 
 

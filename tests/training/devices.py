@@ -16,8 +16,7 @@ import jax
 import numpy as np
 
 from sam_jax import losses
-from sam_jax.training import config as configs
-from sam_jax.training import loop, parallel, problem, state, step
+from sam_jax.training import configuration, loop, parallel, problem, state, step
 from sam_jax.training.examples import Examples
 from tests.training.problems import tiny
 
@@ -50,7 +49,7 @@ def steps(m, devices):
     images = random.normal(size=(BATCH, 1, 1, 5))
     labels = random.integers(0, 3, BATCH).astype(np.int32)
     examples = Examples(images, labels, labels, np.zeros(5), np.ones(5))
-    config = configs.check(tiny(sam__kind="sam", sam__m=m, batch_size=BATCH))
+    config = configuration.check(tiny(sam__kind="sam", sam__m=m, batch_size=BATCH))
     layout = parallel.layout(devices)
     optimizer = state.make_optimizer(config.optimizer)
     net = functools.partial(Net, normalized=m > 1)

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sam_jax import losses
-from sam_jax.training import config as configs
-from sam_jax.training import problem, state, step
+from sam_jax.training import configuration, problem, state, step
 from sam_jax.training.examples import Examples
 from tests.training.problems import tiny
 
@@ -46,7 +45,7 @@ class Normalized(nn.Module):
 
 
 def settings(**changes):
-    return configs.check(tiny(**changes))
+    return configuration.check(tiny(**changes))
 
 
 @functools.cache

@@ -11,7 +11,16 @@ import jax
 import numpy as np
 import pytest
 
-from sam_jax.training import checkpoint, config, loop, problem, summary, writer
+from sam_jax.training import (
+    checkpoint,
+    configuration,
+    epochs,
+    flat_state,
+    loop,
+    problem,
+    summary,
+    writer,
+)
 from sam_jax.training.errors import NonFiniteLoss, TrainingError
 from sam_jax.training.progress import Progress
 from tests.training.problems import tiny
@@ -56,7 +65,7 @@ def uninterrupted(tmp_path_factory):
 
 def same_run(directory, uninterrupted):
     received, expected = final_state(directory), final_state(uninterrupted)
-    assert received.epoch == expected.epoch
+    assert received.number == expected.number
     assert received.state.keys() == expected.state.keys()
     for name, array in expected.state.items():
         np.testing.assert_array_equal(received.state[name], array, err_msg=name)
@@ -143,7 +152,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_saved(tmp_pa
     changes = {"sam__kind": "sam", "sam__rho": 1e300, "sam__start_epoch": 1}
     with pytest.raises(NonFiniteLoss, match=r"gradient_norm is inf at step 40\."):
         run(tmp_path / "run", **changes)
-    assert final_state(tmp_path / "run").epoch == 1
+    assert final_state(tmp_path / "run").number == 1
     assert [r["epoch"] for r in records(tmp_path / "run")] == [1]
 
 
@@ -166,8 +175,10 @@ def test_lost_metrics_are_an_error(tmp_path):
     ],
 )
 def test_sam_is_switched_on_and_off_by_step(changes, expected):
-    settings = config.check(tiny(**{f"sam__{k}": v for k, v in changes.items()})).sam
-    received = [loop.uses_ascent(settings, t // 4, t) for t in range(12)]
+    settings = configuration.check(
+        tiny(**{f"sam__{k}": v for k, v in changes.items()})
+    ).sam
+    received = [epochs.uses_ascent(settings, t // 4, t) for t in range(12)]
     assert received == [letter == "s" for letter in expected]
 
 
@@ -187,7 +198,7 @@ def test_fine_tuning_starts_from_the_weights_of_another_run(tmp_path):
     prepared = loop.prepare(
         tiny(init_from=str(tmp_path / "first"), seed=5, ema__decay=0.5), tmp_path / "b"
     )
-    state = checkpoint.flatten(prepared.parts.initial_state())
+    state = flat_state.flatten(prepared.setup.initial_state())
     first = final_state(tmp_path / "first").state
     for name in ("params.head.kernel", "params.head.bias"):
         np.testing.assert_array_equal(state[name], first[name])
@@ -214,7 +225,7 @@ def test_the_recorded_schedules_are_those_of_the_config(tmp_path):
 def test_validation_is_as_noisy_as_training(tmp_path):
     noisy = tiny(data__noise__fraction=0.5, data__validation_fraction=0.3)
     clean = tiny(data__validation_fraction=0.3)
-    parts = [problem.load_examples(config.check(c))[:2] for c in (noisy, clean)]
+    parts = [problem.load_examples(configuration.check(c))[:2] for c in (noisy, clean)]
     (examples, indices), (truth, _) = parts
     np.testing.assert_array_equal(examples.true, truth.given)
     assert set(np.concatenate([indices["train"], indices["validation"]])) == set(
@@ -249,12 +260,8 @@ def test_the_best_epoch_is_the_earliest_of_least_validation_error():
     assert received["test_error_best"] == 0.4
     assert received["test_error_last"] == 0.2
     assert received["validation_error_best"] == 0.3
-    assert [loop.is_best(history[:n]) for n in (1, 2, 3, 4)] == [
-        True,
-        True,
-        False,
-        False,
-    ]
+    best = [summary.best_record(history[:n])["epoch"] for n in (1, 2, 3, 4)]
+    assert best == [1, 2, 2, 2]
 
 
 def test_averaged_weights_have_a_best_epoch_of_their_own():
@@ -289,8 +296,8 @@ def test_a_step_compiles_once_whatever_the_rates(tmp_path):
     changes = {"sam__kind": "sam", "epochs": 2, "schedule__name": "cosine"}
     prepared = loop.prepare(tiny(**changes), tmp_path / "run")
     loop.train(prepared, silent=True)
-    assert prepared.parts.ascent_step._cache_size() == 1
-    assert jax.tree.leaves(prepared.parts.coefficients)[0].shape == (80,)
+    assert prepared.setup.ascent_step._cache_size() == 1
+    assert jax.tree.leaves(prepared.setup.coefficients)[0].shape == (80,)
 
 
 def test_bfloat16_nets_keep_parameters_in_float32(tmp_path):
@@ -309,8 +316,8 @@ def test_weights_of_another_network_are_refused(tmp_path):
 
 def test_runs_that_differ_in_data_and_coefficients_share_their_programs(tmp_path):
     alike = {"seed": 1, "sam__rho": 0.2, "l2": 0.0, "data__noise__fraction": 0.5}
-    first = loop.prepare(tiny(sam__kind="sam"), tmp_path / "first").parts
-    second = loop.prepare(tiny(sam__kind="sam", **alike), tmp_path / "second").parts
-    other = loop.prepare(tiny(sam__kind="sam", sam__m=8), tmp_path / "other").parts
+    first = loop.prepare(tiny(sam__kind="sam"), tmp_path / "first").setup
+    second = loop.prepare(tiny(sam__kind="sam", **alike), tmp_path / "second").setup
+    other = loop.prepare(tiny(sam__kind="sam", sam__m=8), tmp_path / "other").setup
     assert first.ascent_step is second.ascent_step
     assert first.ascent_step is not other.ascent_step

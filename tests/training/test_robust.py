@@ -9,8 +9,8 @@ import pytest
 
 from sam_jax import losses, models
 from sam_jax.attacks.adversary import Adversary
-from sam_jax.training import config as configs
 from sam_jax.training import (
+    configuration,
     evaluate,
     parallel,
     problem,
@@ -48,7 +48,7 @@ def weights():
 
 def take_step(adversary, paired=None, take_gradient=None, rho=RHO, **given):
     module, params = weights()
-    config = configs.check(tiny(sam__kind="sam"))
+    config = configuration.check(tiny(sam__kind="sam"))
     optimizer = state.make_optimizer(config.optimizer)
     now = state.State(
         params,
@@ -215,7 +215,7 @@ def test_the_start_of_an_image_is_its_own():
 
 
 def test_the_pairing_term_starts_at_half_of_the_training():
-    config = configs.check(
+    config = configuration.check(
         tiny(
             epochs=4,
             attack__kind="adversarial",
@@ -228,11 +228,11 @@ def test_the_pairing_term_starts_at_half_of_the_training():
 
 
 def test_default_steps_are_the_papers():
-    config = configs.check(tiny(attack__kind="trades", attack__eps=0.1))
+    config = configuration.check(tiny(attack__kind="trades", attack__eps=0.1))
     adversary = robust.training_adversary(config.attack)
     assert adversary == Adversary("linf", 0.1, 5, 0.04, "random", trades=True)
     assert robust.evaluation_adversary(config.attack) is None
-    config = configs.check(tiny(attack__eps=0.1, attack__eval_steps=10))
+    config = configuration.check(tiny(attack__eps=0.1, attack__eval_steps=10))
     assert robust.training_adversary(config.attack) is None
     assert robust.evaluation_adversary(config.attack).step_size == 0.025
 
@@ -251,8 +251,8 @@ def test_default_steps_are_the_papers():
     ],
 )
 def test_what_does_not_go_together(changes, message):
-    with pytest.raises(configs.ConfigError, match=message):
-        configs.check(tiny(**changes))
+    with pytest.raises(configuration.ConfigError, match=message):
+        configuration.check(tiny(**changes))
 
 
 def test_the_best_epoch_has_the_least_robust_validation_error():

@@ -9,8 +9,7 @@ import pytest
 import sam_jax
 from sam_jax import losses
 from sam_jax.core import trees
-from sam_jax.training import config as configs
-from sam_jax.training import loop, problem, state, step
+from sam_jax.training import configuration, epochs, loop, problem, state, step
 from sam_jax.training.examples import example_keys
 from sam_jax.transforms import VARIANTS
 from tests.training.problems import tiny
@@ -82,7 +81,11 @@ CASES = [
     for name, variant in VARIANTS.items()
     for options in (
         {},
-        *(VALUES[o] for o in configs.VARIANT_OPTIONS.values() if o in variant.options),
+        *(
+            VALUES[o]
+            for o in configuration.VARIANT_OPTIONS.values()
+            if o in variant.options
+        ),
     )
 ]
 
@@ -277,7 +280,7 @@ def test_hazard_06_ascent_and_descent_share_the_batch_unless_asked(tmp_path):
     parts = {}
     for kind in ("sam", "max_sum"):
         run = loop.prepare(tiny(sam__kind=kind), tmp_path / kind)
-        parts[kind] = list(loop.batches(run, 0))
+        parts[kind] = list(epochs.batches(run.config, run.setup, 0))
     assert all(len(batch) == 1 for batch in parts["sam"])
     assert all(len(batch) == 2 for batch in parts["max_sum"])
     for (descent,), (same, ascent) in zip(parts["sam"], parts["max_sum"], strict=True):

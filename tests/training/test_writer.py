@@ -3,7 +3,7 @@ import json
 import pytest
 
 from sam_jax.training import writer
-from sam_jax.training.config import ConfigError
+from sam_jax.training.configuration import ConfigError
 from sam_jax.training.errors import TrainingError
 from sam_jax.training.writer import Writer
 

@@ -7,8 +7,7 @@ import pytest
 from configs import cifar10, cifar_gce
 from experiments import __main__ as cli
 from experiments.harness import dry_run, registry, training
-from sam_jax.training import config as configs
-from sam_jax.training import startup
+from sam_jax.training import configuration, startup
 
 DEEP = [name for name in registry.names() if hasattr(registry.load(name), "runs")]
 
@@ -24,7 +23,7 @@ def test_every_deep_experiment_is_there():
 def test_the_paper_scale_is_described(name, capsys):
     assert cli.main(["run", name, "--scale=paper", "--dry_run"]) == 0
     text = capsys.readouterr().out
-    for key in configs.KEYS:
+    for key in configuration.KEYS:
         assert f"\n{key} " in text
     assert "steps in all" in text
 
@@ -38,7 +37,7 @@ def test_the_paper_scale_is_described(name, capsys):
     ],
 )
 def test_parameter_counts(config, classes, printed):
-    received = dry_run.parameters(configs.check(config), classes, (32, 32, 3))
+    received = dry_run.parameters(configuration.check(config), classes, (32, 32, 3))
     assert received == pytest.approx(printed, rel=0.01)
 
 

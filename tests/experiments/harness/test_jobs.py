@@ -55,6 +55,15 @@ def test_parents_come_first_and_a_failure_costs_its_own_children_alone(tmp_path)
     }
 
 
+def test_children_of_nothing_but_failures_are_waited_for_by_nobody(tmp_path):
+    planned = {
+        ("broken", 1): PlannedRun(None),
+        ("child", 1): PlannedRun(None, ("broken", 1)),
+    }
+    failures = jobs.train(planned, tmp_path, attempt, 2, print)
+    assert failures.keys() == planned.keys()
+
+
 def test_runs_side_by_side_are_those_one_after_another(tmp_path):
     planned = {("sam", seed): PlannedRun(tiny(epochs=1, seed=seed)) for seed in (0, 1)}
     results = {}

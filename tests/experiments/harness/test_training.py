@@ -11,7 +11,7 @@ from experiments.harness import runs, training
 from experiments.harness.runs import PlannedRun
 from sam_jax.analysis import restore
 from sam_jax.training import checkpoint, fleet, loop
-from sam_jax.training.config import ConfigError
+from sam_jax.training.configuration import ConfigError
 from sam_jax.training.errors import CheckpointError, NonFiniteLoss
 from tests.training.problems import tiny
 
@@ -139,11 +139,11 @@ def test_fleets_are_formed_by_configuration_and_held_one_at_a_time(
         gc.collect()
         assert not any(old() is not None for old in before)
         before[:] = [weakref.ref(run) for run in fleet_runs]
-        examples = [run.parts.examples for run in fleet_runs]
+        examples = [run.setup.examples for run in fleet_runs]
         assert len({id(e.images) for e in examples}) == 1
         assert len({id(e.true) for e in examples}) == 1
         assert len({e.given.tobytes() for e in map(jax.device_get, examples)}) == 3
-        steps = {run.parts.ascent_step for run in fleet_runs}
+        steps = {run.setup.ascent_step for run in fleet_runs}
         seen.append(({r.config.sam.m for r in fleet_runs}, len(fleet_runs), len(steps)))
         return [NonFiniteLoss("not trained here")] * len(fleet_runs)
 

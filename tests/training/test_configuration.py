@@ -4,8 +4,7 @@ import ml_collections
 import pytest
 
 from configs import common
-from sam_jax.training import config as configs
-from sam_jax.training import loop, setup
+from sam_jax.training import configuration, loop, setup
 from tests.training.problems import tiny
 
 
@@ -20,7 +19,7 @@ def changed(name, value):
 
 
 def test_the_common_config_holds_exactly_the_declared_keys():
-    assert set(configs.flatten(common.base())) == set(configs.KEYS)
+    assert set(configuration.flatten(common.base())) == set(configuration.KEYS)
 
 
 @pytest.mark.parametrize(
@@ -50,24 +49,24 @@ def test_the_common_config_holds_exactly_the_declared_keys():
     ],
 )
 def test_an_impossible_value_is_refused_by_name(name, value, message):
-    with pytest.raises(configs.ConfigError, match=message):
-        configs.check(changed(name, value))
+    with pytest.raises(configuration.ConfigError, match=message):
+        configuration.check(changed(name, value))
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_known():
     config = common.base()
     config.sam.rh = 0.1
     with pytest.raises(
-        configs.ConfigError, match=r"'sam\.rh'; did you mean 'sam\.rho'"
+        configuration.ConfigError, match=r"'sam\.rh'; did you mean 'sam\.rho'"
     ):
-        configs.check(config)
+        configuration.check(config)
 
 
 def test_a_missing_key_is_named():
     config = common.base()
     del config.sam.rho
-    with pytest.raises(configs.ConfigError, match=r"lacks the key 'sam\.rho'"):
-        configs.check(config)
+    with pytest.raises(configuration.ConfigError, match=r"lacks the key 'sam\.rho'"):
+        configuration.check(config)
 
 
 @pytest.mark.parametrize(
@@ -91,8 +90,8 @@ def test_a_missing_key_is_named():
     ],
 )
 def test_keys_that_do_not_fit_together_are_refused(changes, message):
-    with pytest.raises(configs.ConfigError, match=message):
-        configs.check(tiny(**changes))
+    with pytest.raises(configuration.ConfigError, match=message):
+        configuration.check(tiny(**changes))
 
 
 @pytest.mark.parametrize(
@@ -122,7 +121,7 @@ def test_what_the_parts_refuse_is_refused_before_training(tmp_path, changes, mes
 
 
 def test_a_checked_config_is_locked_and_in_declared_types():
-    checked = configs.check(changed("sam.rho", 1))
+    checked = configuration.check(changed("sam.rho", 1))
     assert isinstance(checked.sam.rho, float)
     with pytest.raises(AttributeError):
         checked.sam.rho = 2.0
@@ -131,15 +130,15 @@ def test_a_checked_config_is_locked_and_in_declared_types():
 
 
 def test_json_and_back_is_the_same_config():
-    plain = configs.plain(configs.check(tiny(data__classes=("0", "1"))))
-    again = configs.check(json.loads(json.dumps(plain)))
-    assert configs.differences(plain, configs.plain(again)) == []
+    plain = configuration.plain(configuration.check(tiny(data__classes=("0", "1"))))
+    again = configuration.check(json.loads(json.dumps(plain)))
+    assert configuration.differences(plain, configuration.plain(again)) == []
 
 
 def test_differences_are_listed_by_key():
     old, new = common.base(), common.base()
     new.sam.rho = 0.2
-    assert configs.differences(old, new) == ["sam.rho: 0.1 -> 0.2"]
+    assert configuration.differences(old, new) == ["sam.rho: 0.1 -> 0.2"]
 
 
 class Recorder:
@@ -162,9 +161,9 @@ class Recorder:
 
 def test_every_key_is_read(tmp_path, monkeypatch):
     read: set[str] = set()
-    check = configs.check
+    check = configuration.check
     monkeypatch.setattr(
-        loop.configs, "check", lambda config: Recorder(check(config), read)
+        loop.configuration, "check", lambda config: Recorder(check(config), read)
     )
     monkeypatch.setattr(setup, "_shared", lambda config: config)  # reads go on
     changes = {"epochs": 1, "sam__kind": "gsam", "data__noise__fraction": 0.2}
@@ -177,4 +176,4 @@ def test_every_key_is_read(tmp_path, monkeypatch):
         loop.prepare(tiny(model__name=name), tmp_path / name)
     attack = {"attack__kind": "adversarial", "attack__eps": 0.1}
     loop.prepare(tiny(**attack, attack__eval_steps=1), tmp_path / "attack")
-    assert set(configs.KEYS) - read == set()
+    assert set(configuration.KEYS) - read == set()

@@ -21,7 +21,7 @@ Config = Any
 
 
 # What may change between two starts of a run: no result depends on it.
-RESUME_KEYS = frozenset({"devices"})
+RESUME_KEYS = frozenset({"devices", "checkpoint.every_minutes"})
 
 
 class ConfigError(ValueError):
@@ -51,7 +51,7 @@ def check(config: Mapping[str, Any] | ml_collections.ConfigDict) -> Config:
         if name not in values:
             raise ConfigError(
                 f"The config lacks the key {name!r} ({KEYS[name].meaning}); start from "
-                "sam_jax.training.config.base(), which has every key."
+                "sam_jax.training.configuration.base(), which has every key."
             )
     checked = {name: _convert(name, values[name]) for name in KEYS}
     _check_together(checked)

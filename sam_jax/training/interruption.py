@@ -1,0 +1,104 @@
+"""What a run is asked for while it trains: to end, by a signal, or to save, by a clock.
+
+A signal is only noted when it comes. All processes of a run hear of it with the same
+step, so that all stop after the same one.
+"""
+
+import contextlib
+import functools
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import jax
+import numpy as np
+
+from sam_jax.training import parallel
+from sam_jax.training.errors import Interrupted
+
+NOTHING, SAVE = 0, 1  # signals that are seen to have greater numbers
+# What a terminal, a scheduler's end and its warning before that send.
+SIGNALS = (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM)
+
+
+class Requests:
+    """Requests to one run, as a context in which signals are noted."""
+
+    def __init__(self, layout: parallel.Layout, save_every: float = 0.0):
+        """Args:
+        layout: of the run.
+        save_every: seconds between requests to save; 0 for none.
+        """
+        self._layout = layout
+        self._save_every, self._saved = save_every, time.monotonic()
+        self._received = NOTHING
+        self._before: dict[int, Any] = {}
+
+    def share(self) -> Any:
+        """Hands what this process has been asked for to all; called once a step.
+
+        Returns: what `read` waits for.
+        """
+        if jax.process_count() == 1:
+            return None
+        return self._greatest(self._layout.spread(np.int32(self._asked())))
+
+    def read(self, shared: Any) -> int:
+        """NOTHING, SAVE, or the number of a signal: the same on all processes."""
+        if jax.process_count() == 1:
+            return self._asked()
+        return int(self._layout.fetch(shared))
+
+    def saved(self) -> None:
+        """The state has been saved: the clock starts again."""
+        self._saved = time.monotonic()
+
+    def _asked(self) -> int:
+        due = parallel.is_first_process() and self._save_is_due()
+        return self._received or (SAVE if due else NOTHING)
+
+    def _save_is_due(self) -> bool:
+        return 0 < self._save_every <= time.monotonic() - self._saved
+
+    @functools.cached_property
+    def _greatest(self) -> Callable:
+        return self._layout.map(lambda x: jax.lax.pmax(x, self._layout.axis_name))
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self._received == number:
+            raise KeyboardInterrupt  # the second time somebody is in a hurry
+        self._received = max(self._received, number)
+
+    def __enter__(self) -> "Requests":
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                if number == signal.SIGUSR1 and callable(signal.getsignal(number)):
+                    continue  # a scheduler's library, which requeues the job itself
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def ends_program() -> Iterator[None]:
+    """A context in which a signal ends the program at once: nothing is trained yet.
+
+    Raises: Interrupted, where the program is when the signal comes.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        raise Interrupted(number, f"Ended by {name} before the first step.")
+
+    before = {number: signal.signal(number, leave) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
