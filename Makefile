@@ -20,7 +20,7 @@ venv: .venv/.done
 .venv/.done: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sam_jax needs Python 3.11 or newer, this is " + sys.version)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	$(BIN)/python -c 'import pathlib, sysconfig; pathlib.Path(sysconfig.get_path("purelib"), "sam_jax.pth").write_text(str(pathlib.Path.cwd()))'
 	touch $@
 
@@ -75,7 +75,8 @@ data: venv .venv-prepare/.done  ## make data NAME=cifar10
 
 .venv-prepare/.done: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv-prepare
-	.venv-prepare/bin/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[prepare]'
+	sed '/--hash/d; s/ \\$$//' requirements.txt > .venv-prepare/pins.txt
+	.venv-prepare/bin/python -m pip install --quiet --disable-pip-version-check -c .venv-prepare/pins.txt -e '.[prepare]'
 	touch $@
 
 clean:

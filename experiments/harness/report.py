@@ -4,6 +4,7 @@ import html
 import json
 import os
 import pathlib
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -70,7 +71,7 @@ def markdown(sections: list[Section]) -> str:
             lines += [f"![{s.name}]({s.figure})", ""]
         if s.rows:
             rule = ["---"] * len(HEADER)
-            cells = [[c.replace("|", r"\|") for c in row] for row in s.rows]
+            cells = [[_markdown(cell) for cell in row] for row in s.rows]
             lines += [f"| {' | '.join(row)} |" for row in [HEADER, rule, *cells]] + [""]
     return "\n".join(lines)
 
@@ -120,6 +121,12 @@ def _sections(folder: pathlib.Path) -> Iterator[Section]:
 def _section(name: str, **found: Any) -> Section:
     module = registry.load(name)
     return Section(name, registry.title(module), module.SOURCE, **found)
+
+
+def _markdown(cell: str) -> str:
+    """Text that stays text in a table of Markdown, whatever file it comes from."""
+    text = " ".join(cell.split()).replace("|", r"\|").replace("](", r"]\(")
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
 
 
 def _row(cells: list[str], tag: str) -> str:

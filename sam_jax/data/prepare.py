@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from sam_jax import checks
 from sam_jax.data import tfds_source
@@ -26,12 +26,17 @@ SOURCE_DIR = flags.DEFINE_string(
     "source_dir", None, "folder with the files already downloaded, for work off-line"
 )
 
+OTHER_FILES = flags.DEFINE_bool(
+    "other_files", False, "take files of --source_dir whatever their checksums"
+)
+
 
 def prepare(
     name: str,
     *,
     data_dir: str | os.PathLike | None = None,
     source_dir: str | os.PathLike | None = None,
+    other_files: bool = False,
 ) -> Dataset:
     """Downloads and writes a data set, then reads it as training will.
 
@@ -40,19 +45,19 @@ def prepare(
     Args:
       name: one of tfds_source.NAMES.
       data_dir: TFDS's data directory; default $TFDS_DATA_DIR or ~/tensorflow_datasets.
-      source_dir: folder with the original files under their original names. They are
-        taken as they are, even if compressed again: a checksum that differs from
-        TFDS's is logged, not refused.
+      source_dir: folder with the original files under their original names.
+      other_files: take them even if they are not the ones that TFDS knows by checksum,
+        such as the same ones compressed again.
 
     Raises: ValueError for an unknown name; UnavailableDataError without TensorFlow,
-      without a file or when the download fails.
+      without a file, for one of another checksum, or when the download fails.
     """
     checks.choose("TFDS data set", name, dict.fromkeys(tfds_source.NAMES))
     try:
         tfds_source.find(name, data_dir)
     except UnavailableDataError:
         _require_tensorflow(name)
-        _write(name, tfds_source.root(data_dir), source_dir)
+        _write(name, tfds_source.root(data_dir), source_dir, other_files)
     return tfds_source.load(name, data_dir)
 
 
@@ -65,7 +70,12 @@ def _require_tensorflow(name: str) -> None:
         )
 
 
-def _write(name: str, target: Path, source_dir: str | os.PathLike | None) -> None:
+def _write(
+    name: str,
+    target: Path,
+    source_dir: str | os.PathLike | None,
+    other_files: bool,
+) -> None:
     import tensorflow_datasets as tfds
 
     builder = tfds.builder(name, data_dir=target, file_format=tfds_source.FORMAT)
@@ -77,7 +87,7 @@ def _write(name: str, target: Path, source_dir: str | os.PathLike | None) -> Non
     urls = "\n  ".join(builder.url_infos)
     source = None if source_dir is None else Path(source_dir).expanduser()
     if source is not None:
-        accept_files(builder.url_infos, source)
+        accept_files(builder.url_infos, source, other_files)
     target.mkdir(parents=True, exist_ok=True)
     # Files of one name but of different data sets (MNIST and Fashion-MNIST) would be
     # extracted to one place, and the second set would get the images of the first.
@@ -96,7 +106,9 @@ def _write(name: str, target: Path, source_dir: str | os.PathLike | None) -> Non
             ) from error
 
 
-def accept_files(register: dict[str, Any], source: Path) -> None:
+def accept_files(
+    register: dict[str, Any], source: Path, other_files: bool = False
+) -> None:
     """Makes TFDS take the files of a folder in place of its downloads.
 
     TFDS takes a file from its `manual_dir` if name and checksum are the registered
@@ -105,6 +117,7 @@ def accept_files(register: dict[str, Any], source: Path) -> None:
     Args:
       register: the builder's `url_infos`, URL -> size, checksum and file name; changed
         in place.
+      other_files: whether other checksums than the registered ones are taken.
     """
     from tensorflow_datasets.core.download import checksums
 
@@ -117,10 +130,12 @@ def accept_files(register: dict[str, Any], source: Path) -> None:
         )
     for url, expected in register.items():
         received = checksums.compute_url_info(source / expected.filename)
-        if received != expected:
-            logging.warning(
-                "%s is not the file that TFDS knows, or is compressed in another way.",
-                source / expected.filename,
+        if received != expected and not other_files:
+            raise UnavailableDataError(
+                f"{source / expected.filename} is not the file that TFDS knows "
+                f"(SHA-256 {received.checksum[:12]}, not {expected.checksum[:12]}), or "
+                "is compressed in another way; put the original there, or take it as "
+                "it is with --other_files."
             )
         register[url] = received
 
@@ -134,7 +149,12 @@ def main(argv: Sequence[str]) -> None:
         )
     name = argv[1]
     try:
-        data = prepare(name, data_dir=DATA_DIR.value, source_dir=SOURCE_DIR.value)
+        data = prepare(
+            name,
+            data_dir=DATA_DIR.value,
+            source_dir=SOURCE_DIR.value,
+            other_files=OTHER_FILES.value,
+        )
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     folder = tfds_source.find(name, DATA_DIR.value)

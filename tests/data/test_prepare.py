@@ -77,9 +77,27 @@ def downloaded(tmp_path, monkeypatch):
     return source, splits
 
 
+def prepare_from(source, tmp_path, other_files=True):
+    return prepare.prepare(
+        "mnist",
+        data_dir=tmp_path / "data",
+        source_dir=source,
+        other_files=other_files,
+    )
+
+
+def test_files_that_tfds_does_not_know_are_refused_unless_asked_for(
+    downloaded, tmp_path
+):
+    source, _ = downloaded
+    with pytest.raises(data.UnavailableDataError, match=r"not 0000.*--other_files"):
+        prepare_from(source, tmp_path, other_files=False)
+    assert not (tmp_path / "data" / "mnist").exists()
+
+
 def test_files_at_hand_stand_in_for_the_download(downloaded, tmp_path):
     source, splits = downloaded
-    dataset = prepare.prepare("mnist", data_dir=tmp_path / "data", source_dir=source)
+    dataset = prepare_from(source, tmp_path)
     received = {x.tobytes() for x in dataset.train_images}
     assert received == {x.tobytes() for x in splits["train"][0]}
     again = data.load("mnist", data_dir=tmp_path / "data")
@@ -88,7 +106,7 @@ def test_files_at_hand_stand_in_for_the_download(downloaded, tmp_path):
 
 def test_what_is_prepared_is_not_prepared_again(downloaded, tmp_path, monkeypatch):
     source, _ = downloaded
-    first = prepare.prepare("mnist", data_dir=tmp_path / "data", source_dir=source)
+    first = prepare_from(source, tmp_path)
     monkeypatch.setattr(tfds, "builder", None)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     second = prepare.prepare("mnist", data_dir=tmp_path / "data")
@@ -100,14 +118,14 @@ def test_the_remains_of_a_data_set_are_no_data_set(downloaded, tmp_path):
     folder = tmp_path / "data" / "mnist" / "3.0.2"
     folder.mkdir(parents=True)
     with pytest.raises(data.UnavailableDataError, match=f"`rm -r {folder}`"):
-        prepare.prepare("mnist", data_dir=tmp_path / "data", source_dir=source)
+        prepare_from(source, tmp_path)
 
 
 def test_a_missing_file_is_named(downloaded, tmp_path):
     source, _ = downloaded
     (source / "images.bin.gz").unlink()
     with pytest.raises(data.UnavailableDataError, match=r"lacks images\.bin\.gz"):
-        prepare.prepare("mnist", data_dir=tmp_path / "data", source_dir=source)
+        prepare_from(source, tmp_path)
 
 
 def test_a_failed_preparation_says_what_to_fetch(downloaded, tmp_path):
@@ -117,6 +135,6 @@ def test_a_failed_preparation_says_what_to_fetch(downloaded, tmp_path):
         data.UnavailableDataError,
         match=f"(?s)'mnist' failed: BadGzipFile.*--source_dir=FOLDER:\n  {URL}",
     ):
-        prepare.prepare("mnist", data_dir=tmp_path / "data", source_dir=source)
+        prepare_from(source, tmp_path)
     with pytest.raises(data.UnavailableDataError, match="is not prepared"):
         data.load("mnist", data_dir=tmp_path / "data")

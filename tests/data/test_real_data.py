@@ -3,7 +3,7 @@
 Fashion-MNIST is on Debian in the package dataset-fashion-mnist. Without TensorFlow in
 this environment, prepare it first:
 
-    make data NAME=fashion_mnist ARGS=--source_dir=/usr/share/datasets/fashion-mnist
+    make data NAME=fashion_mnist ARGS="--source_dir=/usr/share/datasets/fashion-mnist --other_files"
 """
 
 import collections
@@ -43,7 +43,9 @@ def data_dir(tmp_path_factory):
     """Where Fashion-MNIST is prepared; None for the default directory."""
     if TENSORFLOW and SOURCE.exists():
         directory = tmp_path_factory.mktemp("tfds")
-        prepare.prepare("fashion_mnist", data_dir=directory, source_dir=SOURCE)
+        prepare.prepare(
+            "fashion_mnist", data_dir=directory, source_dir=SOURCE, other_files=True
+        )
         return directory
     if is_prepared("fashion_mnist"):
         return None
@@ -102,7 +104,9 @@ def test_mnist_beside_fashion_mnist_gets_its_own_images(data_dir, tmp_path):
         content = bytearray(gzip.decompress(file.read_bytes()))
         content[16::784] = bytes([77]) * len(content[16::784])
         file.write_bytes(gzip.compress(bytes(content), 1))
-    mnist = prepare.prepare("mnist", data_dir=data_dir, source_dir=source)
+    mnist = prepare.prepare(
+        "mnist", data_dir=data_dir, source_dir=source, other_files=True
+    )
     assert (mnist.train_images[:, 0, 0, 0] == 77).all()
     assert counted(mnist.test_images, mnist.test_labels) == counted(
         *read_idx(source, "t10k")
@@ -149,7 +153,9 @@ def test_cifar10_keeps_the_order_and_the_classes_of_its_files(tmp_path):
             f"{folder}/batches.meta.txt": "\n".join(names).encode(),
         },
     )
-    cifar = prepare.prepare("cifar10", data_dir=tmp_path, source_dir=tmp_path)
+    cifar = prepare.prepare(
+        "cifar10", data_dir=tmp_path, source_dir=tmp_path, other_files=True
+    )
     np.testing.assert_array_equal(cifar.train_images, images)
     np.testing.assert_array_equal(cifar.train_labels, labels[:, 0])
     np.testing.assert_array_equal(cifar.test_images, test_images)
@@ -173,7 +179,9 @@ def test_cifar100_has_the_fine_labels(tmp_path):
             f"{folder}/coarse_label_names.txt": "\n".join(coarse).encode(),
         },
     )
-    cifar = prepare.prepare("cifar100", data_dir=tmp_path, source_dir=tmp_path)
+    cifar = prepare.prepare(
+        "cifar100", data_dir=tmp_path, source_dir=tmp_path, other_files=True
+    )
     np.testing.assert_array_equal(cifar.train_images, images)
     np.testing.assert_array_equal(cifar.train_labels, labels[:, 1])
     np.testing.assert_array_equal(cifar.test_images, test_images)

@@ -1,5 +1,7 @@
 """The page of all results."""
 
+import json
+
 import pytest
 
 from experiments.harness import execution, report
@@ -20,6 +22,18 @@ def test_report_has_every_claim_and_labels_the_scale(module, tmp_path):
     assert markdown.count(report.FULL) == 1
     assert r"| a\|b | Fig. 0 | - | 3 | <= 1 | does not hold |" in markdown
     assert "<td>&lt;= 1</td>" in page
+
+
+def test_words_of_a_file_stay_words_on_both_pages(module, tmp_path):
+    execution.execute("fake", "cpu", tmp_path / "a")
+    path = tmp_path / "a" / "claims.json"
+    found = json.loads(path.read_text())
+    found[0]["claim"] = "<script>alert(1)</script> [see](javascript:alert(1))\n# a<b"
+    path.write_text(json.dumps(found))
+    markdown, page = (path.read_text() for path in report.write(tmp_path))
+    assert "<script" not in markdown + page
+    assert "](javascript" not in markdown
+    assert "\n# a<b" not in markdown
 
 
 def test_report_without_results_says_how_to_get_some(tmp_path):
