@@ -1,9 +1,10 @@
-"""Real images through TFDS, and the true builders of TFDS: heavy, `make test-heavy`.
+r"""Real images through TFDS, and the true builders of TFDS: heavy, `make test-heavy`.
 
 Fashion-MNIST is on Debian in the package dataset-fashion-mnist. Without TensorFlow in
 this environment, prepare it first:
 
-    make data NAME=fashion_mnist ARGS="--source_dir=/usr/share/datasets/fashion-mnist --other_files"
+    make data NAME=fashion_mnist \
+        ARGS="--source_dir=/usr/share/datasets/fashion-mnist --other_files"
 """
 
 import collections
