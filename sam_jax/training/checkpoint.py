@@ -6,6 +6,7 @@ Reading falls back from a damaged checkpoint to the one before.
 """
 
 import contextlib
+import copy
 import functools
 import logging
 import os
@@ -105,7 +106,7 @@ class Checkpoints:
         from orbax.checkpoint import args
 
         note = {
-            "record": dict(record),
+            "record": copy.deepcopy(dict(record)),  # training goes on meanwhile
             "checksum": flat_state.checksum(state),
             self._unit: number,
             "run": self._run,

@@ -1,7 +1,9 @@
 import gc
+import json
 import pathlib
 import resource
 import shutil
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +35,26 @@ def test_what_is_restored_is_what_was_saved(tmp_path):
     assert saved.number == 3
     assert saved.record == {"epoch": 3, "seconds": 1.5}
     equal(saved.state, arrays(3))
+
+
+def test_what_changes_while_it_is_written_is_saved_as_it_was(tmp_path, monkeypatch):
+    record, written = {"epoch": 0, "measured": [1.0]}, threading.Event()
+    dumps = json.dumps
+
+    def slow(*given, **options):
+        written.wait(timeout=10)
+        return dumps(*given, **options)
+
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        checkpoints.save(3, arrays(3), {"epoch": 0})
+        checkpoints.wait()
+        monkeypatch.setattr(json, "dumps", slow)
+        checkpoints.save(4, arrays(4), record)
+        record["measured"].append(2.0)
+        written.set()
+    monkeypatch.undo()
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        assert checkpoints.restore().record["measured"] == [1.0]
 
 
 def test_no_directory_is_no_checkpoint_and_makes_none(tmp_path):
