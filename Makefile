@@ -13,7 +13,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CACHE_HOME)/sam_jax/xla
 # CPU up to 30% shorter.
 train bench: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184
 
-.PHONY: venv train test test-heavy test-jax bench bench-peers notebooks lint format data clean
+.PHONY: venv train test test-heavy test-jax faults reproduce bench bench-peers notebooks lint format data clean
 
 venv: .venv/.done
 
@@ -32,6 +32,13 @@ test: venv  ## all quick tests
 
 test-heavy: venv  ## the slow tests and those on prepared data sets
 	$(BIN)/python -m pytest -m heavy
+
+# 20 minutes: kills, signals, damage, fuzzed configurations, commands and trees; a table.
+faults: venv
+	$(BIN)/python -m tests.faults $(ARGS)
+
+reproduce: venv  ## this machine, and the fingerprint of a tiny run
+	$(BIN)/python -m experiments.harness.reproduce
 
 # jax 0.11 needs Python 3.12: make test-jax PYTHON=python3.12 takes the newest, JAX=VERSION another.
 JAX_VENV := .venv-jax-$(or $(JAX),newest)

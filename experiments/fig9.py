@@ -14,12 +14,13 @@ import numpy as np
 
 from experiments.harness.claims import Arrays, Claim
 from sam_jax import flows, plotting
+from sam_jax.flows import fields
 from sam_jax.toys import sparse_regression
 
 SOURCE = "Figure 9"
 X64 = True
 METHODS = ("ERM", "MaxSum", "SumMax", "SGD", "MaxSum SGD", "SumMax SGD")
-KINDS = ("erm", "max_sum", "sum_max")
+KINDS = fields.KINDS
 # Geometric means of the last test loss at 1e6 iterations over the same 20 problems, by
 # an independent NumPy loop, with two digits.
 REFERENCE = {

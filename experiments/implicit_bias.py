@@ -13,11 +13,12 @@ import numpy as np
 
 from experiments.harness.claims import Arrays, Claim
 from sam_jax import flows, plotting
+from sam_jax.flows import fields
 from sam_jax.toys import sparse_regression
 
 SOURCE = "Propositions 3, 4 and 5"
 X64 = True
-KINDS = ("erm", "max_sum", "sum_max")
+KINDS = fields.KINDS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -66,11 +66,10 @@ def _claims(arrays: Arrays) -> Iterator[Claim]:
         ("noisy_at", "noisy_sam", "noisy labels: test error"),
         ("at", "sam", "attacks: robust test error"),
     ):
-        best, last = (comparison.chosen(arrays, erm, name) for name in ("best", "last"))
-        rise = 100 * float((last - best).mean())
+        rise = comparison.rise(arrays, erm)
         text = f"{what} of ERM rises after its best epoch (points)"
         yield Claim(text, "Sec. 5", "> 0", rise, "> 0", rise > 0)
-        errors = comparison.chosen(arrays, sam, "last"), last
+        errors = (comparison.chosen(arrays, key, "last") for key in (sam, erm))
         yield comparison.lower(
             f"{what} of SAM below ERM's, last", "Sec. 5", None, *errors
         )

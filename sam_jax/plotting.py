@@ -150,7 +150,7 @@ def png(figure: Figure, dpi: int = 90) -> bytes:
     """The figure as a PNG in memory, for a notebook."""
     file = io.BytesIO()
     with warnings.catch_warnings():
-        # By the clock: a busy machine is told of the little data it has, too.
+        # It warns by the time that passes, on a busy machine for little data, too.
         warnings.filterwarnings("ignore", 'Creating legend with loc="best" can be slow')
         figure.savefig(file, format="png", dpi=dpi)
     return file.getvalue()

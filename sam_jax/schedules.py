@@ -118,6 +118,11 @@ def _check(peak: checks.Number, total_steps: int | None, warmup_steps: int) -> N
         )
 
 
+# APGD's alpha, the weight of a gradient step against the step before, and its rho, the
+# share of steps that must improve the loss (Croce & Hein 2020, Sec. 3.1, 3.2).
+APGD_MOMENTUM, APGD_IMPROVING = 0.75, 0.75
+
+
 def apgd_checkpoints(steps: int) -> Iterator[int]:
     """For each step the steps since the last checkpoint if it is one, else 0.
 

@@ -1,15 +1,13 @@
 """What the experiments on adversarial training share: methods, arrays, claims."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from configs import cifar10_at
 from experiments.harness import comparison, comparison_plots
 from experiments.harness.claims import Arrays, Claim
-from experiments.harness.runs import Key, TrainedRun, changed, variants
+from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, variants
 from sam_jax import plotting
 
 # key -> label, variant of configs/cifar10_at.py
@@ -49,6 +47,30 @@ def scales(paper: Settings) -> dict[str, Settings]:
     }
 
 
+def experiment(
+    keys: Sequence[str], judge: Callable[[Arrays], Iterable[Claim]]
+) -> tuple[Callable, Callable, Callable]:
+    """The `runs`, `run` and `plot` of an experiment on some of METHODS.
+
+    Args:
+      judge: arrays -> claims.
+    """
+
+    def runs(settings: Settings) -> dict[Key, PlannedRun]:
+        return comparison.plan(methods(settings, keys), settings.seeds)
+
+    def run(
+        settings: Settings, trained: Mapping[Key, TrainedRun]
+    ) -> tuple[Arrays, list[Claim]]:
+        arrays = collect(settings, keys, trained)
+        return arrays, list(judge(arrays))
+
+    def plot(arrays: Arrays) -> plotting.Figure:
+        return draw(arrays, keys)
+
+    return runs, run, plot
+
+
 def methods(settings: Settings, keys: Sequence[str]) -> list[comparison.Method]:
     """Methods of METHODS, SAM with its grid."""
     found = []
@@ -78,20 +100,14 @@ def collect(
 
 def overfits(arrays: Arrays, key: str, source: str) -> Claim:
     """The claim that the last robust error is above the best epoch's."""
-    best, last = (comparison.chosen(arrays, key, name) for name in ("best", "last"))
     text = f"{METHODS[key][0]} overfits: last robust test error above the best epoch's"
-    rise = 100 * float(np.mean(last - best))
+    rise = comparison.rise(arrays, key)
     return Claim(f"{text} (points)", source, "> 0", rise, "> 0", rise > 0)
 
 
 def mitigates(arrays: Arrays, key: str, source: str) -> Claim:
     """The claim that a method overfits less than plain adversarial training."""
-    rise = {}
-    for name in ("at", key):
-        best, last = (
-            comparison.chosen(arrays, name, part) for part in ("best", "last")
-        )
-        rise[name] = 100 * float(np.mean(last - best))
+    rise = {name: comparison.rise(arrays, name) for name in ("at", key)}
     text = f"{METHODS[key][0]} overfits less: rise of the robust test error (points)"
     measured = f"{rise[key]:.1f} against {rise['at']:.1f}"
     return Claim(text, source, None, measured, "less", rise[key] < rise["at"])

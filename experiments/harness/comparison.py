@@ -2,8 +2,9 @@
 
 What is saved for a method `key`, over rho, seeds and evaluated epochs: key_rho f[R];
 key_validation, key_best, key_last and the like f[R, S], errors as fractions; key_curve
-and the like f[R, S, E]; and "epoch", "seeds" once. A method's rho is the one of least
-mean error on the noisy validation set, each run's best epoch the one of least too.
+and the like f[R, S, E]; and "epoch", "seeds" once. The rho of a method has the least
+error on the noisy validation set, on average over seeds; the best epoch of a run has
+the least error on its own.
 """
 
 import dataclasses
@@ -118,6 +119,12 @@ def index(arrays: Arrays, key: str) -> int:
 def rho(arrays: Arrays, key: str) -> float:
     """The rho that validation chooses for a method."""
     return float(arrays[f"{key}_rho"][index(arrays, key)])
+
+
+def rise(arrays: Arrays, key: str) -> float:
+    """By how many points the last error is above the best epoch's, mean over seeds."""
+    best, last = (chosen(arrays, key, name) for name in ("best", "last"))
+    return 100 * float(np.mean(last - best))
 
 
 def spread(errors: np.ndarray) -> str:

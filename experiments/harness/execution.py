@@ -101,7 +101,8 @@ def _in_todays_keys(
 ) -> dict[str, Any]:
     """Stored settings, with the defaults of keys of others that are newer than they.
 
-    A key that is not newer and lacks differed from run to run.
+    Settings hold the keys that all runs share: an old key that is missing had different
+    values in different runs, and gets no default.
     """
     values = configuration.translate(stored)
     newer = [k for k in others if k in KEYS and k not in values and KEYS[k].since]

@@ -1,4 +1,4 @@
-"""AutoAttack on the checkpoints of a run, with the attack's norm and radius of it."""
+"""AutoAttack on the checkpoints of a run, in the norm and radius of its training."""
 
 import functools
 from collections.abc import Callable

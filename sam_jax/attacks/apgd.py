@@ -13,8 +13,6 @@ from sam_jax.attacks.geometry import Images, Scalar, wide
 from sam_jax.attacks.objectives import Labels, Objective
 from sam_jax.attacks.pgd import STARTS, require_key
 
-MOMENTUM = 0.75  # alpha: weight of the gradient step against the step before
-INCREASES = 0.75  # rho: share of steps that must increase the loss
 PerImage = Float[Array, " batch"]
 
 
@@ -149,7 +147,9 @@ def run_once(
         zip(schedules.apgd_checkpoints(steps), keys[1:], strict=True)
     ):
         # The first step has no step before it to go along.
-        points = _move(state, images, eps, 1.0 if i == 0 else MOMENTUM, norm)
+        points = _move(
+            state, images, eps, 1.0 if i == 0 else schedules.APGD_MOMENTUM, norm
+        )
         value = evaluate(points, step_key)
         state = _absorb(state, points, value, length)
     return state
@@ -255,10 +255,10 @@ def _absorb(
 def _check(state: State, length: Int[Array, ""] | int) -> State:
     """A checkpoint, by the conditions of Sec. 3.2.
 
-    1. The loss grew in at most INCREASES of the steps since the last checkpoint.
+    1. The loss grew in at most APGD_IMPROVING of the steps since the last checkpoint.
     2. The step size was not halved at the last one, and no point was better since.
     """
-    halve = (state.increases <= INCREASES * length) | (
+    halve = (state.increases <= schedules.APGD_IMPROVING * length) | (
         ~state.halved & (state.checked_loss >= state.best_loss)
     )
     return state._replace(

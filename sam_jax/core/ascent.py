@@ -49,7 +49,8 @@ def adaptive(eta: trees.Scalar = 0.01) -> Rule:
 
     def rule(gradient: Tree, params: Tree, rho: trees.Scalar) -> Tree:
         scales = jax.tree.map(lambda w: jnp.abs(trees.widen(w)) + eta, params)
-        scaled = jax.tree.map(jnp.multiply, scales, gradient)
+        # Of length 1 first: squares of weights times a gradient may overflow.
+        scaled = jax.tree.map(jnp.multiply, scales, trees.unit(gradient))
         return jax.tree.map(jnp.multiply, scales, normalized(scaled, params, rho))
 
     return rule

@@ -68,7 +68,7 @@ def form(batch: Tree, m: Count | None, axis_name: str | None = None) -> Groups:
 
 
 def spans(width: int, devices: int) -> Spans:
-    """The devices in runs of `width`: those that share a group of so many."""
+    """Numbers of the devices in blocks of `width`; those of a block share a group."""
     return tuple(tuple(range(i, i + width)) for i in range(0, devices, width))
 
 

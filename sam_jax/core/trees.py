@@ -5,6 +5,7 @@ ride along: they add nothing to a norm and no operation moves them. Squares are 
 in float32 or wider, whatever the leaves' own precision.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -54,8 +55,9 @@ def floating(tree: Tree) -> tuple[list[jax.Array], Callable[..., Tree]]:
 
 def dot(a: Tree, b: Tree) -> jax.Array:
     """Inner product over all floating leaves, <a, b>, in float32 or wider."""
+    # Sums of products: `jnp.vdot` refuses arrays sharded over Explicit axes.
     products = [
-        jnp.vdot(widen(x), widen(y))
+        jnp.sum(widen(x) * widen(y))
         for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
         if is_floating(x)
     ]
@@ -65,9 +67,28 @@ def dot(a: Tree, b: Tree) -> jax.Array:
 def norm(tree: Tree) -> jax.Array:
     """Euclidean norm over all floating leaves, f[], in float32 or wider.
 
-    A norm whose square underflows (about 1e-19 in float32) counts as zero.
+    Right for entries of any size: they are divided by a power of two first, so that
+    squares neither over- nor underflow, and nothing is rounded by that.
     """
-    return jnp.sqrt(dot(tree, tree))
+    power = power_of_two(tree)
+    small = scale(tree, 1 / power)
+    return power * jnp.sqrt(dot(small, small))
+
+
+def power_of_two(tree: Tree) -> jax.Array:
+    """The power of two above the largest entry, f[]; 1 if that is 0 or not finite.
+
+    Exponents end at +-126, so that 1 / power is a normal number, too.
+    """
+    entries = [
+        jnp.max(jnp.abs(widen(leaf)), initial=0)
+        for leaf in jax.tree.leaves(tree)
+        if is_floating(leaf)
+    ]
+    largest = functools.reduce(jnp.maximum, entries, jnp.zeros((), jnp.float32))
+    usual = jnp.isfinite(largest) & (largest > 0)
+    _, exponent = jnp.frexp(jnp.where(usual, largest, 0.5))
+    return jnp.ldexp(jnp.ones_like(largest), jnp.clip(exponent, -126, 126))
 
 
 def scale(tree: Tree, factor: Scalar) -> Tree:
@@ -83,16 +104,23 @@ def scale(tree: Tree, factor: Scalar) -> Tree:
 
 
 def reciprocal(length: jax.Array) -> jax.Array:
-    """1 / length, and 0 at length 0: what makes every normalisation here zero-safe."""
+    """1 / length, 0 at length 0, and NaN at a length that is not finite.
+
+    So every normalisation here is safe at zero, and no gradient that is infinite or NaN
+    passes for zero.
+    """
     positive = length > 0
-    return jnp.where(positive, 1 / jnp.where(positive, length, 1), 0)
+    inverse = jnp.where(positive, 1 / jnp.where(positive, length, 1), 0)
+    return jnp.where(jnp.isfinite(length), inverse, jnp.nan)
 
 
 def unit(tree: Tree) -> Tree:
-    """tree / |tree|, and zero where the tree is zero (never NaN)."""
-    # NaN is not positive either, but it must not pass for a zero gradient.
-    length = norm(tree)
-    return scale(tree, jnp.where(jnp.isnan(length), length, reciprocal(length)))
+    """tree / |tree|, and zero where the tree is zero.
+
+    A tree with an entry that is not finite becomes NaN: it must not pass for zero.
+    """
+    small = scale(tree, 1 / power_of_two(tree))
+    return scale(small, reciprocal(jnp.sqrt(dot(small, small))))
 
 
 def add(a: Tree, b: Tree) -> Tree:
@@ -113,8 +141,13 @@ def add_scaled(a: Tree, factor: Scalar, b: Tree) -> Tree:
 
 def project(tree: Tree, radius: Scalar) -> Tree:
     """The nearest point of the l2 ball of this radius around the origin."""
-    length = norm(tree)
-    return scale(tree, jnp.where(length > radius, radius * reciprocal(length), 1))
+    outside = norm(tree) > radius
+    on_sphere = scale(unit(tree), radius)
+    return jax.tree.map(
+        lambda x, y: jnp.where(outside, y, widen(x)) if is_floating(x) else y,
+        tree,
+        on_sphere,
+    )
 
 
 def zeros_like(tree: Tree) -> Tree:

@@ -8,7 +8,8 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 from sam_jax.flows import potentials
 from sam_jax.flows.solver import Solution
 
-FACTOR = 20.0  # tolerance of beta per root of the loss left, in units of the targets
+# Allowed error of beta: FACTOR * sqrt(remaining loss) / size of the targets.
+FACTOR = 20.0
 
 
 class Certificate(NamedTuple):

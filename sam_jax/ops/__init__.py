@@ -1,4 +1,4 @@
-"""Operations below everything else: what one backend does badly, in forms it does well.
+"""Forms of some operations that are fast where XLA's own are slow.
 
 `convolution` and its forms: XLA's convolutions on CPU. `loops`: compiled loops and
 convolutions on CPU. On other backends all of this is what JAX has.

@@ -133,10 +133,11 @@ def with_a_spare_row(x: jax.Array, w: jax.Array, **params: Any) -> jax.Array:
 def by_several_columns(
     columns: int, x: jax.Array, w: jax.Array, **params: Any
 ) -> jax.Array:
-    """The convolution with so many neighbouring columns of outputs made as one.
+    """The convolution, several neighbouring columns of its outputs computed together.
 
-    They become channels of outputs, and the kernel is as much wider. Where images and
-    outputs have few channels, the zeros in it cost less than the larger product gains.
+    The columns become channels of the outputs, and the kernel becomes wider by as many,
+    with zeros. Where there are few channels, a larger product gains more than the zeros
+    cost.
 
     Args:
       columns: divides the width of the result.
@@ -154,13 +155,13 @@ def by_several_columns(
 def on_folded_images(
     convolve: Callable, x: jax.Array, w: jax.Array, **params: Any
 ) -> jax.Array:
-    """A strided convolution as one of stride 1 on images folded by the strides.
+    """A convolution of stride s as one of stride 1, on images whose pixels are folded.
 
-    Pixel s p + a becomes part a of the channels of pixel p. With `low` pixels of
-    padding, offset o of the kernel reads a pixel that is s q + a = o - low away with
-    0 <= a < s; so w, with zeros where its ends lack of whole strides, is folded too.
-    It is meant for the transpose by x: XLA makes a convolution of that which dilates
-    dy, and multiplies the zeros.
+    Folding makes channels of each s x s block of pixels: pixel s p + a becomes part a
+    of the channels of pixel p. With `low` pixels of padding, offset o of the kernel
+    reads a pixel that is s q + a = o - low away, 0 <= a < s; so the kernel is folded as
+    well, after zeros have made its sides multiples of s. What gains is the transpose
+    with respect to x, for which XLA dilates dy and multiplies by the zeros.
 
     Args:
       convolve: (x, w, **params) -> y, for stride 1.

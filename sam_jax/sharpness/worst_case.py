@@ -22,9 +22,6 @@ from sam_jax.sharpness.measures import Values
 Tree = Any
 Oracle = Callable[[Tree], tuple[Values, Tree]]
 METHODS = ("one_step", "projected", "apgd")
-# Croce & Hein 2020, Sec. 3: share of rising steps under which the step is halved;
-# weight of the step.
-RISING, MOMENTUM = 0.75, 0.75
 
 
 class Sharpness(NamedTuple):
@@ -110,8 +107,8 @@ def _apgd(oracle: Oracle, u: Tree, rho: float, steps: int) -> list[Values]:
     """The values on the way of ascent with momentum and halved steps.
 
     At each checkpoint the step is halved, and the search goes on from the best point,
-    unless more than 3/4 of the steps since the last one rose, or, the step being as it
-    was, the best loss has improved.
+    if the loss rose in at most 3/4 of the steps since the last one, or if the step was
+    not halved there and the best loss has not improved since.
     """
     values, slope = oracle(u)
     met, size, previous = [values], 2 * rho, u
@@ -126,7 +123,7 @@ def _apgd(oracle: Oracle, u: Tree, rho: float, steps: int) -> list[Values]:
             best_u, best_slope, best = u, slope, float(values.loss)
         if length:
             stuck = not halved and best <= at_last
-            halved = rising < RISING * length or stuck
+            halved = rising <= schedules.APGD_IMPROVING * length or stuck
             if halved:
                 size /= 2
                 u, slope, previous = best_u, best_slope, best_u
@@ -141,8 +138,9 @@ def _with_momentum(
     z = _move(u, slope, size, rho)
     if first:
         return z
+    a = schedules.APGD_MOMENTUM
     mixed = jax.tree.map(
-        lambda u, z, p: u + MOMENTUM * (z - u) + (1 - MOMENTUM) * (u - p),
+        lambda u, z, p: u + a * (z - u) + (1 - a) * (u - p),
         u,
         z,
         previous,

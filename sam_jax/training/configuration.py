@@ -79,8 +79,8 @@ def flatten(config: Any) -> dict[str, Any]:
 def complete(values: Mapping[str, Any]) -> dict[str, Any]:
     """A flat configuration of an older version, in today's keys.
 
-    A key that it lacks gets its default: what the version that wrote it did without
-    asking. What `sam.perturbation` said is a variant, or `sam.normalize`, today.
+    A key that is missing gets its default, which is what the older version did. What
+    `sam.perturbation` said is a variant, or `sam.normalize`, today.
 
     Raises: ConfigError as `translate`.
     """

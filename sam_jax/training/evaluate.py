@@ -103,8 +103,8 @@ class Evaluator:
 class Attack:
     """Sums of errors on attacked images, the network in evaluation mode.
 
-    The steps are separate calls of one compiled step: compiled together they would take
-    as many times longer to compile, and in a loop much longer to run on CPU.
+    The steps are separate calls of one compiled step: n steps compiled together take n
+    times as long to compile, and compiled loops are slow on CPU (see `ops.loops`).
     """
 
     def __init__(

@@ -41,8 +41,8 @@ class Layout:
     def map(self, function: Callable, donate: tuple[int, ...] = ()) -> Callable:
         """Compiles a per-device function of arguments made by this layout.
 
-        Every argument and result has one row a device of this process; with one
-        device, none.
+        With several devices every array has a leading axis, one row for each device of
+        this process; with one device it has none.
 
         Args:
           donate: positions of the arguments whose memory the results may take over.

@@ -1,4 +1,4 @@
-"""Adversarial training: whom config.attack asks for, and the losses of pairs of images.
+"""Adversarial training: the attack of config.attack, and losses of pairs of images.
 
 The attack is at w, before any ascent: ascent and descent both see the attacked batch,
 as the paper's authors do it (App. D). It runs the network in train mode, so that

@@ -28,7 +28,8 @@ Loss = Callable[[Any, jax.Array], jax.Array]
 Metrics = dict[str, jax.Array]
 Mask = Callable[[Tree], Tree]
 
-# Folded into a step's key for the attack, apart from the keys of steps without one.
+# Folded into a step's key, so that the attack and the other view of an image draw
+# random numbers of their own.
 ATTACK, PAIR = 1, 2
 
 

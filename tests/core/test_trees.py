@@ -97,3 +97,29 @@ def test_vjp_gives_zeros_at_integer_leaves():
     assert gradient["b"]["n"].dtype == TREE["b"]["n"].dtype
     assert gradient["b"]["n"] == 0
     assert aux == "aux"
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-22, 1e-10, 1.0, 1e10, 3e18, 1e30, 2e38])
+def test_norms_of_numbers_whose_squares_are_none(size):
+    """Against float64, where the squares of all of these are ordinary numbers."""
+    entries = np.array([3.0, -4.0, 0.5, 0.0]) * size / 8
+    tree = [jnp.asarray(entries[:2], jnp.float32), jnp.asarray(entries[2:], "float32")]
+    length = np.linalg.norm(entries)
+    np.testing.assert_allclose(float(trees.norm(tree)), length, rtol=1e-6)
+    received = np.concatenate(trees.unit(tree))
+    np.testing.assert_allclose(received, entries / length, rtol=1e-6)
+    inside = np.concatenate(trees.project(tree, length / 2))
+    np.testing.assert_allclose(inside, entries / 2, rtol=1e-6)
+
+
+def test_powers_of_two_round_nothing():
+    entries = np.random.default_rng(0).normal(size=1000).astype("float32") * 37
+    received = trees.norm([jnp.asarray(entries)])
+    assert received == np.sqrt(np.sum(jnp.asarray(entries) ** 2))
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_what_is_not_finite_does_not_pass_for_zero(value):
+    tree = [jnp.array([1.0, value]), jnp.array([2.0])]
+    assert not np.isfinite(trees.norm(tree))
+    assert all(np.isnan(leaf).all() for leaf in trees.unit(tree))

@@ -84,6 +84,10 @@ def fork(work: Callable[[], None], errors: pathlib.Path) -> int:
     except (TrainingError, ValueError, OSError) as error:
         status = getattr(error, "status", 2)
         print(error)
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else bool(error.code)
+        if isinstance(error.code, str):
+            print(error.code)
     except KeyboardInterrupt:
         status = 128 + signal.SIGINT
     except BaseException:

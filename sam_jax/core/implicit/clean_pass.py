@@ -1,8 +1,8 @@
 """Pass 1 of a group: the network at w, and the factored gradient there.
 
-Zero shifts stand where pass 2 moves the network: probes, added to the outputs of the
-sites, and copies of the materialised leaves. One pull-back with respect to them gives
-the gradient d of every site's output, and the plain gradients of the copies.
+Zeros are added to the output of every site (a probe) and to every materialised leaf (a
+copy), and the loss is differentiated with respect to these zeros, in one pull-back. It
+gives the gradient d of every site's output, and the plain gradients of the copies.
 """
 
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from sam_jax.core import trees
 from sam_jax.core.implicit import factored
 from sam_jax.core.implicit.factored import FactoredGradient, Passed
 from sam_jax.core.implicit.network import Network, move
@@ -56,7 +57,9 @@ def clean_pass(network: Network, params: Tree, group: Tree) -> Clean:
     ((copies, signals),) = pull(cotangent)
     gradient = factored.of_loss(network.plan, copies, signals, passed)
     gradient = factored.with_penalty(network, params, gradient, passed)
-    norm = factored.norm(network, params, gradient, passed)
+    # Not smaller, since the penalty's part of the gradient is divided by it, too.
+    power = jnp.maximum(trees.power_of_two(cotangent), 2.0**-40)
+    norm = factored.norm(network, params, gradient, passed, power)
     return Clean(outputs, aux, losses, cotangent, gradient, norm)
 
 

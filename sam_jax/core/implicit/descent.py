@@ -1,8 +1,9 @@
 """The descent objectives, and the sum of their gradients over groups.
 
 f are the outputs of the network and u = d mean loss / d outputs, as in Table 1. Each
-objective below is a function of w whose gradient at w = w0 is the wanted one: at the
-ascent point w + c g, with c g constant, or with one factor of J^T u there alone.
+objective below is a function of w whose gradient at w = w0 is the one that is wanted.
+The perturbation c g is a constant in it. SAM takes both factors of the gradient J^T u
+at w + c g, its direction alone takes J there, and its derivative alone takes u there.
 """
 
 from collections.abc import Callable, Mapping

@@ -105,33 +105,45 @@ def norm(
     params: Tree,
     gradient: FactoredGradient,
     passed: dict[Key, Passed],
+    power: jax.Array,
 ) -> jax.Array:
-    """|g| over all perturbed leaves, f[], in float32 or wider."""
-    squares = [trees.dot(part, part) for part in (gradient.copies, gradient.matrices)]
+    """|g| over all perturbed leaves, f[], in float32 or wider.
+
+    Args:
+      power: about the size of the gradient with respect to the outputs, a power of two.
+        Squares are those of g / power, which neither over- nor underflow.
+    """
+    smaller = 1 / power
+    whole = trees.scale((gradient.copies, gradient.matrices), smaller)
+    signals = trees.scale(gradient.signals, smaller)
+    squares = [trees.dot(whole, whole)]
     weights = jax.tree.leaves(params)
     for i in network.plan.indices("gram"):
         leaf = network.plan.leaves[i]
-        squares.append(_squared_gram_norm(leaf, gradient))
+        squares.append(_squared_gram_norm(leaf, gradient.inputs, signals))
         if isinstance(leaf.penalty, L2):
-            factor = leaf.penalty.factor
+            factor = smaller * leaf.penalty.factor
             squares += [
-                2 * factor * trees.dot(gradient.signals[use.key], passed[use.key].y)
+                2 * factor * trees.dot(signals[use.key], passed[use.key].y)
                 for use in leaf.uses
             ]
             squares.append(factor**2 * trees.dot(weights[i], weights[i]))
-    return jnp.sqrt(jnp.maximum(sum(squares), 0))  # rounding can leave less than 0
+    # Rounding can leave less than 0.
+    return power * jnp.sqrt(jnp.maximum(sum(squares), 0))
 
 
-def _squared_gram_norm(leaf: Leaf, gradient: FactoredGradient) -> jax.Array:
+def _squared_gram_norm(
+    leaf: Leaf, inputs: dict[Key, jax.Array], signals: dict[Key, jax.Array]
+) -> jax.Array:
     """|X^T D|^2 = <X X^T, D D^T>."""
     use = leaf.uses[0]
     if len(leaf.uses) == 1:
-        x = gradient.inputs[use.key]
+        x = inputs[use.key]
         gram = use.site.gram(x, x)
     else:
-        lefts = _lefts(leaf, gradient.inputs)
+        lefts = _lefts(leaf, inputs)
         gram = use.site.inner(lefts, lefts)
-    d = _rows(leaf, gradient.signals)
+    d = _rows(leaf, signals)
     return jnp.sum(gram * inner_product(d, d))
 
 

@@ -1,7 +1,8 @@
 """Walks a traced function, equation by equation, with a rule in place of evaluation.
 
-Calls are seen through (see `primitives`): what `jax.jit` wrapped reads like what it did
-not. Loops, branches and custom derivatives are handed to the rule as one equation.
+The walk enters calls such as `jax.jit` (see `primitives`), so that compiled and plain
+code look the same to a rule. Loops, branches and custom derivatives are handed to the
+rule as one equation.
 """
 
 from collections.abc import Callable, Sequence

@@ -151,9 +151,10 @@ def _scaled(site: Site, x: jax.Array, v: jax.Array, scale: jax.Array) -> jax.Arr
 def _with_constant_perturbation(site: Site, value: Callable) -> Callable:
     """value(x, v, p), the site at v perturbed by some p, with p held constant.
 
-    Its derivative by v is that of the unperturbed site, x dv, which is all one product
-    over the groups: autodiff of x' (V + shift) would make a matrix a group and add them
-    up. By x it is that of `value`, which is linear in x.
+    Its derivative with respect to v is that of the unperturbed site, x dv: one matrix
+    product for all groups, where autodiff of x' (V + shift) would make a matrix for
+    each group and add them up. With respect to x it is that of `value`, which is linear
+    in x.
     """
     function = jax.custom_jvp(value)
 

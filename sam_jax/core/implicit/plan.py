@@ -3,8 +3,8 @@
 `predict` is traced once, for one group. A parameter all of whose uses are sites (see
 `sites`) is implicit: it takes either the inputs and output gradients of its sites
 (gram) or one matrix a group (explicit), whichever is cheaper. Every other parameter is
-materialised: one copy a group, as `vmap` over groups has it, which is always exact and,
-for biases and norm scales, small.
+materialised: every group holds its own copy of it, as under `vmap` over groups. That is
+always exact, and small for biases and norm scales.
 """
 
 import dataclasses

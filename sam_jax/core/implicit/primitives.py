@@ -108,7 +108,7 @@ def opened(eqn: JaxprEqn) -> Opened | None:
 
 
 def view(eqn: JaxprEqn) -> View | None:
-    """The row of an equation that is a view, else None. Of a cast, floats remain."""
+    """The row of an equation that is a view, else None. A cast to integers is none."""
     row = UNDERSTOOD.get(compat.name(eqn))
     return row if isinstance(row, View) and are_real(eqn.outvars) else None
 

@@ -1,8 +1,9 @@
 """Whether an objective sees its examples one by one, told from shapes.
 
-The objective is traced, but not run, on a batch of a prime size. What is computed from
-that batch, an example at a time, has the prime once in its number of entries; a mean
-over examples loses it, and products of pairs of examples have it squared.
+The objective is traced, but not run, on a batch whose size is a prime number. An array
+that has an entry, or a row of entries, for every example has the prime exactly once as
+a factor of its size. A mean over the examples has lost it, and an array of all pairs of
+examples has it twice: those have mixed examples.
 """
 
 import math

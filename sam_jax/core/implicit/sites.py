@@ -215,7 +215,7 @@ class Take(Site):
     """Embedding lookup y = V[index], V [K, N]: X has one-hot rows, G = 1.
 
     X' X^T compares indices; X itself, [T, K], is never formed. An index out of bounds
-    is clipped, or belongs to no row where JAX fills: it neither moves nor is moved.
+    is clipped; in JAX's fill mode it selects no row, and adds nothing to any product.
     """
 
     @classmethod
