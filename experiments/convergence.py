@@ -216,12 +216,12 @@ def _claims(arrays: Arrays) -> Iterator[Claim]:
         (f"L(w_T), {pl}", "Prop. 2, 12, 18, corrected", "prop_2_loss", mean_loss),
     ):
         measured = arrays[name] if value is None else value
-        yield _below(text, source, measured, arrays[f"{name}_bound"])
+        yield Claim.below(text, source, measured, arrays[f"{name}_bound"])
     for text, source, name in (
         ("|w_T|^2, counterexample", "Prop. 11, printed", "distance2"),
         ("mean |grad L|^2, 5 w^2", "Prop. 2, printed", "prop_2_steep"),
     ):
-        yield _below(text, source, arrays[name], arrays[f"{name}_printed"])
+        yield Claim.below(text, source, arrays[name], arrays[f"{name}_printed"])
     allowed = arrays["ascents"] <= 2
     for source, mask in (("corrected", allowed), ("printed", ~allowed)):
         excess = np.max((arrays["loss_after"] - arrays["loss_printed"])[mask])
@@ -236,13 +236,6 @@ def _claims(arrays: Arrays) -> Iterator[Claim]:
         slope = _slope(arrays["times"][late], loss[late])
         text = f"{method}: rate of L(w_T) - L* in T, last decade"
         yield Claim.close(text, "Prop. 2, 12, 18", -1.0, slope, 0.15)
-
-
-def _below(text: str, source: str, measured: np.ndarray, bound: np.ndarray) -> Claim:
-    """Claims that a quantity stays below its bound, by the greatest ratio."""
-    ratio = float(np.max(measured / bound))
-    text = f"{text}: greatest ratio to the bound"
-    return Claim(text, source, "<= 1", ratio, "<= 1", ratio <= 1 + 1e-9)
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> float:

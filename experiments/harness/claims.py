@@ -39,6 +39,15 @@ class Claim:
         return cls(claim, source, paper, measured, tolerance, holds)
 
     @classmethod
+    def below(
+        cls, claim: str, source: str, measured: np.ndarray, bound: np.ndarray
+    ) -> "Claim":
+        """A claim that a quantity stays below its bound, by the greatest ratio."""
+        ratio = float(np.max(measured / bound))
+        text = f"{claim}: greatest ratio to the bound"
+        return cls(text, source, "<= 1", ratio, "<= 1", ratio <= 1 + 1e-9)
+
+    @classmethod
     def share(cls, claim: str, source: str, holding: np.ndarray) -> "Claim":
         """A claim on every seed, which holds if it is true on 95% of them.
 
