@@ -98,7 +98,7 @@ def create_model(config: Config, num_classes: int, devices: int, m: int) -> nn.M
     """The network, its BatchNorm over groups of m examples wherever they are."""
     axes = steps.normalization_axes(m, config.batch_size, devices)
     options = model_options(config)
-    if "norm" in options:
+    if "axis_name" in models.allowed_options(config.model.name):
         options |= axes
     return models.create(config.model.name, num_classes=num_classes, **options)
 
