@@ -12,6 +12,8 @@ import optax
 from sam_jax.core import ascent
 from sam_jax.core.gradient import Gradient
 from sam_jax.core.groups import Count
+from sam_jax.core.implicit import gradient as implicit_gradient
+from sam_jax.core.objective import Objective
 from sam_jax.transforms.factory import Rho, transformation
 from sam_jax.transforms.point import Point
 
@@ -22,8 +24,22 @@ def _swapped(
     *,
     m: Count | None = None,
     normalize: bool = True,
+    implicit: bool = True,
     chunk: Count | None = None,
 ) -> Gradient:
+    if implicit and m is not None and isinstance(point.oracle, Objective):
+        return implicit_gradient(
+            point.oracle,
+            point.params,
+            point.batch,
+            rho=point.rho,
+            m=m,
+            normalize=normalize,
+            swap=swap,
+            chunk=chunk,
+            mask=point.mask,
+            axis_name=point.axis_name,
+        )
     rule = ascent.plain(normalize)
     return point.evaluate(swap=swap, rule=rule, m=m, chunk=chunk)
 
@@ -38,6 +54,7 @@ def sam_direction(
     m: Count | None = None,
     *,
     normalize: bool = True,
+    implicit: bool = True,
     chunk: Count | None = None,
     axis_name: str | None = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -45,11 +62,11 @@ def sam_direction(
 
     Args:
       rho, normalize, axis_name: as in `sam`.
-      m, chunk: as in `sum_max`; None puts the whole batch into one group.
+      m, implicit, chunk: as in `sum_max`; m = None puts the whole batch into one group.
 
     Returns: transformation; `update` needs `params`, `batch` and `objective`.
     """
-    options = {"m": m, "normalize": normalize, "chunk": chunk}
+    options = {"m": m, "normalize": normalize, "implicit": implicit, "chunk": chunk}
     return transformation(
         "sam_direction", sam_direction_gradient, rho, axis_name, **options
     )
@@ -60,6 +77,7 @@ def sam_derivative(
     m: Count | None = None,
     *,
     normalize: bool = True,
+    implicit: bool = True,
     chunk: Count | None = None,
     axis_name: str | None = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -68,7 +86,7 @@ def sam_derivative(
     Table 1. Arguments and returns as for `sam_direction`. The penalty's gradient is
     taken where the Jacobian is.
     """
-    options = {"m": m, "normalize": normalize, "chunk": chunk}
+    options = {"m": m, "normalize": normalize, "implicit": implicit, "chunk": chunk}
     return transformation(
         "sam_derivative", sam_derivative_gradient, rho, axis_name, **options
     )
