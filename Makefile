@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= results
-# Processes that share the tests; each takes up to 4 GiB.
+# Processes that share the tests; each takes up to 2.5 GiB.
 WORKERS ?= 2
 CACHE_HOME ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)
 export JAX_COMPILATION_CACHE_DIR ?= $(CACHE_HOME)/sam_jax/xla
@@ -30,8 +30,9 @@ train: venv  ## ERM against SAM on noisy digits: curves and a table
 test: venv  ## all quick tests
 	$(BIN)/python -m pytest -m "not heavy" -n $(WORKERS) --dist=worksteal
 
+# With the compiler's own settings; tests/conftest.py has those of the quick tests.
 test-heavy: venv  ## the slow tests and those on prepared data sets
-	$(BIN)/python -m pytest -m heavy
+	XLA_FLAGS= $(BIN)/python -m pytest -m heavy
 
 # 20 minutes: kills, signals, damage, fuzzed configurations, commands and trees; a table.
 faults: venv
@@ -42,6 +43,8 @@ reproduce: venv  ## this machine, and the fingerprint of a tiny run
 
 # jax 0.11 needs Python 3.12: make test-jax PYTHON=python3.12 takes the newest, JAX=VERSION another.
 JAX_VENV := .venv-jax-$(or $(JAX),newest)
+# Another jax may not know all flags of tests/conftest.py, and ends at an unknown one.
+test-jax: export XLA_FLAGS := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true
 test-jax: $(JAX_VENV)/.done  ## the core's tests on another jax
 	JAX_COMPILATION_CACHE_DIR= $(JAX_VENV)/bin/python -m pytest -m "not heavy" -n $(WORKERS) --dist=worksteal tests/core tests/ops tests/transforms
 

@@ -38,7 +38,7 @@ class Settings:
 
 
 SCALES = {
-    "smoke": Settings(epochs=2, rhos=(0.1,), check_epochs=1, model="conv_net"),
+    "smoke": Settings(epochs=2, rhos=(0.1,), check_epochs=1, model="mlp"),
     "cpu": Settings(),
     "paper": Settings(epochs=200, rhos=(0.025, 0.05, 0.1, 0.2), check_epochs=20),
 }

@@ -21,6 +21,7 @@ MODELS = {
     "linear": Entry(Linear, {}),
     "mlp": Entry(MLP, {}),
     "conv_net": Entry(ConvNet, {}),
+    "preact_resnet10": Entry(PreActResNet, {"stage_sizes": (1, 1, 1, 1)}),
     "preact_resnet18": Entry(PreActResNet, {"stage_sizes": (2, 2, 2, 2)}),
     "preact_resnet34": Entry(PreActResNet, {"stage_sizes": (3, 4, 6, 3)}),
 }
@@ -30,7 +31,7 @@ def create(name: str, *, num_classes: int, **options: Any) -> nn.Module:
     """The model of this name; it is called with (images [B, H, W, C], train) -> logits.
 
     Args:
-      name: "linear", "mlp", "conv_net", "preact_resnet18" or "preact_resnet34".
+      name: "linear", "mlp", "conv_net", or "preact_resnet" with 10, 18 or 34.
       num_classes: number of logits.
       options: attributes of the model's class, such as width=16, norm="group".
 

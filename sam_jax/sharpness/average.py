@@ -1,5 +1,6 @@
 """Average-case sharpness: how much loss and error rise under random perturbations."""
 
+import functools
 from typing import Any
 
 import jax
@@ -40,11 +41,21 @@ def average_case(
     at_w = np.array(measures.evaluate(objective, params, batch, errors), float)
     met = []
     for draw in jax.random.split(key, samples):
-        noise = trees.random_like(draw, scale)
-        noise = trees.scale(trees.unit(noise) if on_sphere else noise, rho)
-        for sign in (1.0, -1.0):
-            step = jax.tree.map(lambda t, n, s=sign: s * t * n, scale, noise)
-            w = trees.add(params, step)
+        for w in _pair(draw, params, scale, rho, on_sphere):
             met.append(measures.evaluate(objective, w, batch, errors))
     rise = np.array(met, float).mean(0) - at_w
     return Sharpness(*map(float, (*rise, *at_w)))
+
+
+@functools.partial(jax.jit, static_argnames="on_sphere")
+def _pair(
+    key: jax.Array, params: Tree, scale: Tree, rho: trees.Scalar, on_sphere: bool
+) -> list[Tree]:
+    """w + T u and w - T u of a random u."""
+    noise = trees.random_like(key, scale)
+    noise = trees.scale(trees.unit(noise) if on_sphere else noise, rho)
+    steps = (
+        jax.tree.map(lambda t, n, s=sign: s * t * n, scale, noise)
+        for sign in (1.0, -1.0)
+    )
+    return [trees.add(params, step) for step in steps]

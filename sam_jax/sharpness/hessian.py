@@ -79,17 +79,23 @@ def flat_product(
       batches: one batch, or a list of equal ones, over which H is a mean.
     """
     batches = batches if isinstance(batches, list) else [batches]
-    leaves, rebuild = trees.floating(params)
-    flat, unravel = ravel_pytree(leaves)
 
     def product(v):
-        tree, total = rebuild(unravel(v), fill=None), jnp.zeros_like(v)
+        total = jnp.zeros_like(v)
         for batch in batches:
-            hv = hessian_vector_product(objective, params, batch, tree)
-            total = total + ravel_pytree(trees.floating(hv)[0])[0]
+            total = total + _flat_product(objective, params, batch, v)
         return total / len(batches)
 
-    return product, flat.size
+    return product, sum(jnp.size(leaf) for leaf in trees.floating(params)[0])
+
+
+@functools.partial(jax.jit, static_argnames="objective")
+def _flat_product(objective: Objective, params: Tree, batch: Tree, v: Array) -> Array:
+    leaves, rebuild = trees.floating(params)
+    _, unravel = ravel_pytree(leaves)
+    vector = rebuild(unravel(v), fill=None)
+    product = hessian_vector_product(objective, params, batch, vector)
+    return ravel_pytree(trees.floating(product)[0])[0]
 
 
 def lanczos(product: Product, start: Float[Array, " n"], steps: int) -> Tridiagonal:
@@ -103,9 +109,9 @@ def lanczos(product: Product, start: Float[Array, " n"], steps: int) -> Tridiago
     diagonal: list[float] = []
     off: list[float] = []
     for _ in range(min(steps, start.size)):
-        w, a = _orthogonalize(product(rows[-1]), jnp.stack(rows))
-        diagonal.append(float(a))
-        b = float(jnp.linalg.norm(w))
+        w, along, norm = _orthogonalize(product(rows[-1]), tuple(rows))
+        diagonal.append(float(along))
+        b = float(norm)
         scale = max(np.max(np.abs(diagonal)), *off, 0.0) if off else abs(diagonal[0])
         if len(diagonal) == steps or b <= jnp.finfo(q.dtype).eps ** 0.75 * scale:
             break
@@ -115,11 +121,14 @@ def lanczos(product: Product, start: Float[Array, " n"], steps: int) -> Tridiago
 
 
 @jax.jit
-def _orthogonalize(w: Array, rows: Array) -> tuple[Array, Array]:
-    """w less its part in the span of the rows, and its product with the last one."""
+def _orthogonalize(w: Array, basis: tuple[Array, ...]) -> tuple[Array, Array, Array]:
+    """w less its part in the span of the basis, its product with the last vector of the
+    basis, and the norm of what is left."""
+    rows = jnp.stack(basis)
     along = rows @ w
     w = w - along @ rows
-    return w - (rows @ w) @ rows, along[-1]
+    w = w - (rows @ w) @ rows
+    return w, along[-1], jnp.linalg.norm(w)
 
 
 def top_eigenvalues(

@@ -39,10 +39,11 @@ def test_a_checkpoint_is_measured_printed_and_drawn(workdir, tmp_path, capsys):
     assert figures["loss rise, apgd"] >= figures["loss rise, one step"] * (1 - 1e-9)
     assert figures["loss rise, apgd, m = 8"] > figures["loss rise, apgd"] > 0
     assert (tmp_path / "sharpness.png").read_bytes().startswith(b"\x89PNG")
-    arrays = np.load(tmp_path / "sharpness.npz")
-    assert arrays["surface"].shape == (3, 3)
+    with np.load(tmp_path / "sharpness.npz") as arrays:
+        surface = arrays["surface"]
+    assert surface.shape == (3, 3)
     # The middle of the surface is the network itself.
-    assert arrays["surface"][1, 1] == pytest.approx(figures["loss"], rel=1e-12)
+    assert surface[1, 1] == pytest.approx(figures["loss"], rel=1e-12)
 
 
 def test_evaluation_in_two_ways_agrees(workdir):

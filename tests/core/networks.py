@@ -1,5 +1,6 @@
 """Small networks of every kind that the implicit path has to know, with their data."""
 
+import functools
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -71,9 +72,18 @@ class Encoder(nn.Module):
         return nn.Dense(CLASSES)(x.mean(1))
 
 
-def linen_problem(module, x, key=0):
-    params = module.init(jax.random.key(key), x[:2], train=False)["params"]
-    params = jax.tree.map(lambda p: p.astype(jnp.float64) + 0.01, params)
+def linen_problem(module, x):
+    """Parameters are drawn by NumPy: flax would compile one program for each shape."""
+    init = functools.partial(module.init, train=False)
+    shapes = jax.eval_shape(init, jax.random.key(0), x[:2])["params"]
+    random = np.random.default_rng(3)
+
+    def draw(path, leaf):
+        fan_in = max(leaf.size // leaf.shape[-1], 1) if leaf.ndim > 1 else 100
+        values = random.standard_normal(leaf.shape) / np.sqrt(fan_in)
+        return jnp.asarray(values + (path[-1].key == "scale"))
+
+    params = jax.tree_util.tree_map_with_path(draw, shapes)
     objective = Objective(
         lambda p, b: module.apply({"params": p}, b["x"], train=True), loss
     )

@@ -11,13 +11,6 @@ from sam_jax.core.gradient import sharpness_aware_gradient
 from tests.core import networks
 from tests.core.networks import PROBLEMS, Problem
 
-# Every program here runs once: compiling is what takes the time.
-CHEAP = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-}
-jit = functools.partial(jax.jit, compiler_options=CHEAP)
-
 
 @functools.cache
 def problem(name, penalised=False):
@@ -30,16 +23,23 @@ def problem(name, penalised=False):
     return made._replace(objective=objective)
 
 
-def both(p: Problem, *, normalize=True, **kwargs):
-    """(implicit, oracle), each compiled."""
-    rule = ascent.normalized if normalize else ascent.unnormalized
-    oracle = functools.partial(
-        sharpness_aware_gradient, p.objective, rho=0.3, rule=rule, **kwargs
-    )
-    ours = functools.partial(
+def ours(p: Problem, *, normalize=True, **kwargs):
+    gradient = functools.partial(
         implicit.gradient, p.objective, rho=0.3, normalize=normalize, **kwargs
     )
-    return jit(ours)(p.params, p.batch), jit(oracle)(p.params, p.batch)
+    return jax.jit(gradient)(p.params, p.batch)
+
+
+def oracle(p: Problem, *, normalize=True, **kwargs):
+    rule = ascent.normalized if normalize else ascent.unnormalized
+    gradient = functools.partial(
+        sharpness_aware_gradient, p.objective, rho=0.3, rule=rule, **kwargs
+    )
+    return jax.jit(gradient)(p.params, p.batch)
+
+
+def both(p: Problem, **kwargs):
+    return ours(p, **kwargs), oracle(p, **kwargs)
 
 
 def distance(a, b):

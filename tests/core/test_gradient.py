@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 
 from sam_jax.core import ascent, trees
-from sam_jax.core.gradient import (
-    SWAPS,
-    loss_gradient,
-    sharpness_aware_gradient,
-    surrogate_gap,
-)
+from sam_jax.core import gradient as core
+from sam_jax.core.gradient import SWAPS, loss_gradient, surrogate_gap
 from sam_jax.core.objective import Objective
+
+# One program for each case; without jit one for each operation of it.
+sharpness_aware_gradient = jax.jit(
+    core.sharpness_aware_gradient,
+    static_argnums=0,
+    static_argnames=("m", "swap", "rule", "chunk", "ascent_steps"),
+)
 
 B, D, C = 6, 4, 3
 RNG = np.random.default_rng(0)

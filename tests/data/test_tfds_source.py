@@ -148,7 +148,8 @@ def other_arrays(cache):
 
 
 def pickled_objects(cache):
-    arrays = dict(np.load(cache))
+    with np.load(cache) as saved:
+        arrays = dict(saved)
     np.savez(cache, **arrays | {"class_names": np.array([{}, {}], object)})
 
 

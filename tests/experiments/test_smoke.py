@@ -6,6 +6,7 @@ import pytest
 
 from experiments.harness import execution, registry
 from sam_jax import attacks
+from sam_jax.attacks import auto
 
 # Claims that hold with any number of seeds and steps.
 CERTAIN = {
@@ -19,12 +20,20 @@ CERTAIN = {
 }
 
 
+@pytest.fixture
+def quick_attacks(monkeypatch):
+    """The standard AutoAttack asks a network 5000 times."""
+    for name, attack in auto.ATTACKS.items():
+        steps = {"queries": 20} if name == "square" else {"steps": 8}
+        monkeypatch.setitem(auto.ATTACKS, name, jax.tree_util.Partial(attack, **steps))
+
+
 # At this scale a network may be as good as untrained, its gradient 0 on most images.
 @pytest.mark.filterwarnings(
     f"ignore::{attacks.GradientMaskingWarning.__module__}.GradientMaskingWarning"
 )
 @pytest.mark.parametrize("name", registry.names())
-def test_smoke(name, tmp_path):
+def test_smoke(name, tmp_path, quick_attacks):
     with jax.enable_x64(False):
         claims = execution.execute(name, "smoke", tmp_path)
     assert claims

@@ -40,7 +40,8 @@ def received():
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "XLA_FLAGS": os.environ["XLA_FLAGS"]
+        + " --xla_force_host_platform_device_count=4",
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
     command = [sys.executable, "-c", SCRIPT]

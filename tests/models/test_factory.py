@@ -11,6 +11,7 @@ TINY = {
     "linear": {},
     "mlp": {"widths": [4]},
     "conv_net": {"widths": [2], "hidden": 3},
+    "preact_resnet10": {"width": 2},
     "preact_resnet18": {"width": 2, "axis_name": "d", "axis_index_groups": [[0, 1]]},
     "preact_resnet34": {"width": 2, "norm": "group"},
 }

@@ -174,7 +174,8 @@ def count(name, **options):
 
 
 @pytest.mark.parametrize(
-    ("name", "millions"), [("preact_resnet18", 11.17), ("preact_resnet34", 21.28)]
+    ("name", "millions"),
+    [("preact_resnet10", 4.90), ("preact_resnet18", 11.17), ("preact_resnet34", 21.28)],
 )
 def test_parameter_counts_are_those_of_the_literature(name, millions):
     assert count(name) == pytest.approx(millions * 1e6, rel=1e-3)

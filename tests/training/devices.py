@@ -16,7 +16,15 @@ import jax
 import numpy as np
 
 from sam_jax import losses
-from sam_jax.training import configuration, loop, parallel, problem, state, step
+from sam_jax.training import (
+    checkpoint,
+    configuration,
+    loop,
+    parallel,
+    problem,
+    state,
+    step,
+)
 from sam_jax.training.examples import Examples
 from tests.training.problems import tiny
 
@@ -96,7 +104,7 @@ def whole_run(devices, directory, attacked=False):
     config.data.validation_fraction = 0.9
     run = loop.prepare(config, directory)
     result = loop.train(run, silent=True)
-    with loop.checkpoint.Checkpoints(run.workdir / "checkpoints") as checkpoints:
+    with checkpoint.Checkpoints(run.workdir / "checkpoints") as checkpoints:
         saved = checkpoints.restore()
     figures = {k: v for k, v in result.items() if k.endswith(("_last", "_best"))}
     return saved.state, figures

@@ -19,7 +19,8 @@ def start(devices, *arguments, shared):
     """Runs tests/training/devices.py with so many CPU devices."""
     environment = {
         **os.environ,
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": os.environ["XLA_FLAGS"]
+        + f" --xla_force_host_platform_device_count={devices}",
         "SHARED": str(shared),
     }
     command = [sys.executable, "-W", "error", "-m", "tests.training.devices"]

@@ -42,22 +42,22 @@ def apply(tx, steps=1, params=PARAMS, batch=BATCH, objective=OBJECTIVE, **extra)
     gradient = jax.grad(objective.value)
 
     @jax.jit
-    def run(params, batch, extra):
-        state = tx.init(params)
-        for _ in range(steps):
-            updates, state = tx.update(
-                gradient(params, batch),
-                state,
-                params,
-                grad_fn=gradient,
-                objective=objective,
-                batch=batch,
-                **extra,
-            )
-            params = optax.apply_updates(params, updates)
-        return params
+    def step(params, state, batch, extra):
+        updates, state = tx.update(
+            gradient(params, batch),
+            state,
+            params,
+            grad_fn=gradient,
+            objective=objective,
+            batch=batch,
+            **extra,
+        )
+        return optax.apply_updates(params, updates), state
 
-    return run(params, batch, extra)
+    state = tx.init(params)
+    for _ in range(steps):
+        params, state = step(params, state, batch, extra)
+    return params
 
 
 def assert_same(received, expected, rtol=1e-12, atol=1e-14):

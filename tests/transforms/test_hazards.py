@@ -158,7 +158,7 @@ def test_hazard_07_m_is_never_left_to_the_mapping():
 def test_hazard_08_shard_map_does_not_sum_what_the_axis_name_averages():
     """Under shard_map's default checks the gradient with respect to parameters that
     devices share is their sum. In a process with two devices."""
-    flags = "--xla_force_host_platform_device_count=2"
+    flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=2"
     run = subprocess.run(
         [sys.executable, "-m", "tests.transforms.shard_map"],
         env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},

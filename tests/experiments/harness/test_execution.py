@@ -19,7 +19,8 @@ def test_a_run_writes_settings_arrays_claims_and_figure(module, tmp_path):
         "scale": "cpu",
         "settings": {"seeds": 3, "rho": 0.1},
     }
-    assert np.load(tmp_path / "arrays.npz")["runs"].shape == (3, 4)
+    with np.load(tmp_path / "arrays.npz") as arrays:
+        assert arrays["runs"].shape == (3, 4)
     claims = json.loads((tmp_path / "claims.json").read_text())
     keys = ["claim", "source", "paper", "measured", "tolerance", "holds"]
     assert [list(claim) for claim in claims] == [keys, keys]
@@ -43,7 +44,8 @@ def test_figures_are_drawn_from_the_saved_arrays(module, tmp_path):
 def test_precision_is_what_the_experiment_declares(module, tmp_path, x64, width):
     module.X64 = x64
     execution.execute("fake", "cpu", tmp_path)
-    assert np.load(tmp_path / "arrays.npz")["width"] == width
+    with np.load(tmp_path / "arrays.npz") as arrays:
+        assert arrays["width"] == width
     assert jax.config.read("jax_enable_x64")  # the tests' own, restored
 
 
