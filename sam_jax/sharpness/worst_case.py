@@ -6,6 +6,7 @@ over k groups J of m examples: m-sharpness (Foret et al. 2021), for the whole ba
 usual sharpness (Keskar et al. 2017). T is 1, or |w| for the adaptive one.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -131,8 +132,14 @@ def _apgd(oracle: Oracle, u: Tree, rho: float, steps: int) -> list[Values]:
     return met
 
 
+@functools.partial(jax.jit, static_argnames="first")
 def _with_momentum(
-    u: Tree, previous: Tree, slope: Tree, size: float, rho: float, first: bool
+    u: Tree,
+    previous: Tree,
+    slope: Tree,
+    size: trees.Scalar,
+    rho: trees.Scalar,
+    first: bool,
 ) -> Tree:
     """P(u + a (P(u + size g / |g|) - u) + (1 - a) (u - previous)); a = 1 at first."""
     z = _move(u, slope, size, rho)
@@ -148,7 +155,8 @@ def _with_momentum(
     return trees.project(mixed, rho)
 
 
-def _move(u: Tree, slope: Tree, size: float, rho: float) -> Tree:
+@jax.jit
+def _move(u: Tree, slope: Tree, size: trees.Scalar, rho: trees.Scalar) -> Tree:
     """A normalised step, projected on the ball."""
     return trees.project(trees.add_scaled(u, size, trees.unit(slope)), rho)
 
