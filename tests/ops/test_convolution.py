@@ -77,6 +77,11 @@ TRANSFORMED = {
             w
         )
     ),
+    "vmap over an axis behind height and width": lambda f: (
+        lambda x, w: jax.vmap(lambda x: jax.grad(f, (0, 1))(x, w), 3)(
+            jnp.stack([x, -x], 3)
+        )
+    ),
     "vmap over kernels": lambda f: (
         lambda x, w: jax.vmap(lambda w: jax.grad(f, 1)(x, w))(jnp.stack([w, 2 * w]))
     ),
