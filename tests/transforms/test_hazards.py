@@ -8,6 +8,7 @@ twice; 10 mixed precision; 11 decay inside or outside the ascent; 12 clipping or
 13, 14, and 7 on several devices) stand with the training loop under the same names.
 """
 
+import functools
 import os
 import pathlib
 import subprocess
@@ -153,6 +154,23 @@ def test_hazard_07_m_is_never_left_to_the_mapping():
         for device in range(2):
             assert_same(jax.tree.map(lambda x, d=device: x[d], received), expected)
     assert np.abs(whole[4]["norm"]["scale"] - whole[8]["norm"]["scale"]).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    "make",
+    [functools.partial(sam_jax.sam, ascent_steps=2), sam_jax.max_sum],
+    ids=["sam, two steps", "max_sum"],
+)
+def test_hazard_07_every_ascent_gradient_is_that_of_the_global_batch(make):
+    other = {"x": BATCH["x"], "y": jnp.roll(BATCH["y"], 1)}
+    expected = apply(make(0.3), ascent_batch=other)
+    halves = jax.tree.map(lambda x: x.reshape(2, 4, *x.shape[1:]), (BATCH, other))
+    tx = make(0.3, axis_name="devices")
+    received = jax.vmap(
+        lambda b, o: apply(tx, batch=b, ascent_batch=o), axis_name="devices"
+    )(*halves)
+    for device in range(2):
+        assert_same(jax.tree.map(lambda x, d=device: x[d], received), expected)
 
 
 def test_hazard_08_shard_map_does_not_sum_what_the_axis_name_averages():
