@@ -58,6 +58,12 @@ FALLBACKS = {
         "w",
         "cond",
     ),
+    "transposed too": (
+        lambda p, b: jnp.tanh(jnp.tanh(b["x"] @ p["w"]) @ p["w"].T) @ p["v"],
+        {"w": (5, 5), "v": (5, 3)},
+        "w",
+        "used in several forms",
+    ),
     "bias": (
         lambda p, b: b["x"] @ p["w"] + p["v"],
         {"w": (5, 3), "v": (3,)},
