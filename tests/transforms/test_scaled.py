@@ -76,6 +76,15 @@ def test_random_perturbations_differ_by_step_and_seed_only(normalize):
     assert len(np.unique(everything.round(9), axis=0)) == 6
 
 
+def test_step_t_draws_from_the_key_of_the_seed_folded_with_t():
+    received = replaced(sam_jax.random_perturbation(0.3, seed=5), 3)
+    for t, gradient in enumerate(received):
+        key = jax.random.fold_in(jax.random.key(5), t)
+        noise = np.asarray(jax.random.normal(key, 3))
+        delta = 0.3 * noise / np.linalg.norm(noise)
+        np.testing.assert_allclose(gradient, A @ (FLAT + delta), rtol=1e-12)
+
+
 def test_a_zero_leaf_stays_under_layerwise_scaling():
     w = {"a": jnp.zeros(2), "b": jnp.array([3.0])}
     tx = sam_jax.layerwise_sam(0.5)
