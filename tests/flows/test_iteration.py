@@ -120,6 +120,19 @@ def test_label_noise_has_its_mean_and_deviation():
     np.testing.assert_allclose(noisy.std(0), deviation, rtol=0.1)
 
 
+def test_label_noise_is_drawn_anew_at_every_iteration():
+    # With x = I, w_+ falls to w_+ (1 - gamma r / 3): its ratios give r, and so noise.
+    x, y = np.broadcast_to(np.eye(3), (1000, 3, 3)), np.ones((1000, 3))
+    options = {"alpha": 0.5, "step_size": 0.1, "label_noise": 0.3}
+    found = flows.iterate(x, y, Method(), times=np.arange(3), **options)
+    plus, betas = found.params.plus, found.betas
+    residuals = (1 - plus[:, 1:] / plus[:, :-1]) * 3 / 0.1
+    noise = np.asarray(betas[:, :-1] - 1 - residuals)
+    np.testing.assert_allclose(noise.std((0, 2)), 0.3, rtol=0.1)
+    correlation = np.mean(noise[:, 0] * noise[:, 1]) / 0.3**2
+    assert abs(correlation) < 4 / np.sqrt(3000)
+
+
 def test_small_steps_follow_the_flow():
     x, y, _ = sparse_regression.sample(0, n=3, d=5, nonzeros=2)
     flow = flows.solve(x, y, alpha=0.3, rho=0.1, kind="sum_max", stiff=False)
