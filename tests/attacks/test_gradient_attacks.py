@@ -112,6 +112,8 @@ def test_the_square_shrinks_by_the_schedule():
     shape = (1, 32, 32, 3)
     sides = [random_squares.side(q, 0.8, shape, "linf") for q in (1, 11, 51, 201, 4999)]
     assert sides == [29, 20, 14, 10, 3]
+    last = [random_squares.side(q, 0.8, shape, "linf") for q in (10, 50, 200)]
+    assert last == [29, 20, 14]  # before a halving
     l2 = [random_squares.side(q, 0.8, shape, "l2") for q in (1, 11, 201, 4999)]
     assert l2 == [29, 21, 11, 3]
 
