@@ -78,6 +78,24 @@ def test_a_band_is_the_mean_between_percentiles(geometric):
     np.testing.assert_allclose(vertices.max(), runs[9, 0])
 
 
+def test_the_first_direction_of_a_surface_goes_to_the_right():
+    line = np.linspace(-1, 1, 5)
+    surface = np.broadcast_to(2 + line[:, None], (5, 5))  # flat along the second
+    ritz = np.ones((1, 2))
+    figure = plotting.sharpness(
+        {"ritz_values": ritz, "ritz_weights": ritz, "line": line, "surface": surface}
+    )
+    _, along, plane, _ = figure.axes
+    first, second = (drawn.get_ydata() for drawn in along.lines)
+    np.testing.assert_array_equal(first, 2 + line)
+    np.testing.assert_array_equal(second, 2)
+    assert plane.get_xlabel() == "first direction"
+    bands = [path.vertices for path in plane.collections[0].get_paths()]
+    spans = np.array([np.ptp(band, axis=0) for band in bands if len(band)])
+    assert np.all(spans[:, 0] < 0.2)
+    np.testing.assert_allclose(spans[:, 1], 2)
+
+
 def test_panels_come_row_by_row_at_their_size():
     figure, axes = plotting.panels(2, 3, width=2.0, height=1.5)
     assert len(axes) == 6
