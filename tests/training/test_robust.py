@@ -151,14 +151,20 @@ def test_trades_is_the_clean_loss_and_a_divergence():
     np.testing.assert_allclose(received, expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_trades_attack_raises_the_divergence(norm):
-    module, params = weights()
+def in_unit_cube(module, params):
+    """Images in [0, 1] -> logits."""
     pixels = Pixels(MEAN, STD, SCALE)
 
     def predict(unit):
         return module.apply({"params": params}, pixels.normalized(unit), train=False)
 
+    return predict
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_trades_attack_raises_the_divergence(norm):
+    module, params = weights()
+    predict = in_unit_cube(module, params)
     adversary = Adversary(norm, EPS, 5, EPS / 2, "random", trades=True)
     keys = jax.random.split(jax.random.key(0), N)
     unit = jnp.asarray(UNIT.reshape(N, 1, 1, D))
@@ -169,6 +175,24 @@ def test_trades_attack_raises_the_divergence(norm):
     )
     assert np.all(after > before)
     assert np.all((points >= 0) & (points <= 1))
+
+
+def test_trades_attack_ascends_the_divergence_of_the_clean_prediction():
+    """Steps of length EPS along the gradient of KL(p | q) by q's image: (q - p) W^T."""
+    module, params = weights()
+    w, b = (np.asarray(params["head"][k]) for k in ("kernel", "bias"))
+    predict = in_unit_cube(module, params)
+    adversary = Adversary("l2", 5 * EPS, 3, EPS, "random", trades=True)
+    keys = jax.random.split(jax.random.key(0), N)
+    unit = jnp.asarray(UNIT.reshape(N, 1, 1, D))
+    points = np.asarray(adversary.begin(keys, unit)).reshape(N, D)
+    p = softmax(normalized(UNIT) @ w + b)
+    for _ in range(3):
+        slope = (softmax(normalized(points) @ w + b) - p) @ w.T
+        points = points + EPS * slope / np.linalg.norm(slope, axis=1, keepdims=True)
+        points = np.clip(points, 0, 1)  # the ball is out of reach
+    received = adversary.attack(predict, keys, unit, jnp.asarray(LABELS))
+    np.testing.assert_allclose(received.reshape(N, D), points, atol=1e-9)
 
 
 def test_normalisation_and_back():
