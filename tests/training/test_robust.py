@@ -133,6 +133,11 @@ def test_the_pairing_term_pulls_attacked_and_other_logits_together():
     p = softmax(normalized(unit) @ w + b)[np.arange(N), LABELS]
     expected = np.mean(-np.log(p) + 0.7 * ((apart @ w) ** 2).sum(1))
     np.testing.assert_allclose(measured["loss"], expected, rtol=1e-10)
+    wrong, clean = (
+        np.mean((normalized(x) @ w + b).argmax(1) != LABELS) for x in (unit, UNIT)
+    )
+    assert wrong > clean
+    np.testing.assert_allclose(measured["error"], wrong)
 
 
 def test_a_pairing_term_of_weight_zero_is_adversarial_training():
