@@ -46,7 +46,13 @@ def weights():
     return module, {"head": head}
 
 
-def take_step(adversary, paired=None, take_gradient=None, rho=RHO, **given):
+def as_stored(keys, images):
+    return images
+
+
+def take_step(
+    adversary, paired=None, take_gradient=None, rho=RHO, augment=as_stored, **given
+):
     module, params = weights()
     config = configuration.check(tiny(sam__kind="sam"))
     optimizer = state.make_optimizer(config.optimizer)
@@ -65,7 +71,7 @@ def take_step(adversary, paired=None, take_gradient=None, rho=RHO, **given):
         take_gradient=take_gradient or problem.create_gradient(config),
         optimizer=optimizer,
         ema_decay=0.0,
-        augment=lambda keys, images: images,
+        augment=augment,
         axis_name=None,
         adversary=adversary,
         paired=paired,
@@ -115,11 +121,12 @@ def test_ascent_and_descent_are_on_the_batch_attacked_at_w():
     np.testing.assert_allclose(measured["error"], wrong.mean())
 
 
-def pairs(weight):
+def pairs(weight, adversary=ONE, **options):
     def paired(loss, coefficients):
         return robust.pairing_loss(loss, coefficients.pairing)
 
-    return take_step(ONE, paired, step.plain_gradient, pairing=np.array(weight))
+    options |= {"pairing": np.array(weight)}
+    return take_step(adversary, paired, step.plain_gradient, **options)
 
 
 def test_the_pairing_term_pulls_attacked_and_other_logits_together():
@@ -138,6 +145,27 @@ def test_the_pairing_term_pulls_attacked_and_other_logits_together():
     )
     assert wrong > clean
     np.testing.assert_allclose(measured["error"], wrong)
+
+
+def test_the_other_image_of_a_pair_is_augmented_anew():
+    def reverse_some(keys, images):
+        chosen = jax.vmap(jax.random.bernoulli)(keys)
+        return jnp.where(chosen[:, None, None, None], images[..., ::-1], images)
+
+    nowhere = Adversary("linf", 0.0, 1, 0.0, "zero")
+    (w, b), _, measured = pairs(0.7, nowhere, augment=reverse_some)
+    key = jax.random.fold_in(jax.random.key(0), 0)
+    roots = jax.random.split(key, 3)[0], jax.random.fold_in(key, step.PAIR)
+    stored = IMAGES.reshape(N, 1, 1, D)
+    units = [
+        np.asarray(reverse_some(jax.random.split(k, N), stored)).reshape(N, D) * SCALE
+        for k in roots
+    ]
+    attacked, other = (normalized(unit) @ w + b for unit in units)
+    log_p = np.log(softmax(attacked)[np.arange(N), LABELS])
+    expected = np.mean(-log_p + 0.7 * ((attacked - other) ** 2).sum(1))
+    assert np.any(attacked != other)
+    np.testing.assert_allclose(measured["loss"], expected, rtol=1e-10)
 
 
 def test_a_pairing_term_of_weight_zero_is_adversarial_training():
