@@ -71,6 +71,36 @@ def test_alignment_is_measured_at_every_checkpoint(workdir):
         assert np.all((cosines > -1) & (cosines < 1))
 
 
+def test_cosines_are_those_of_softmax_regression(workdir):
+    run = restore.read(workdir)
+    (state,) = run.states([2])
+    chosen = run.parts.train[:32]
+    images = np.asarray(run.parts.examples.batch(chosen)["images"]).reshape(32, -1)
+    x = np.column_stack([images, np.ones(32)])
+    head = state.params["head"]
+    w = np.vstack([head["kernel"], head["bias"]])
+    given, true = (
+        np.asarray(labels)[chosen]
+        for labels in (run.parts.examples.given, run.parts.examples.true)
+    )
+
+    def gradient(w, labels, weights=1):
+        p = np.exp(x @ w)
+        p /= p.sum(1, keepdims=True)
+        return (x.T * weights) @ (p - np.eye(10)[labels])
+
+    def cosine(a, b):
+        return np.sum(a * b) / np.linalg.norm(a) / np.linalg.norm(b)
+
+    g = gradient(w, given)
+    points = g, gradient(w + 0.5 * g / np.linalg.norm(g), given)
+    found = networks.alignment_over_training(workdir, rho=0.5, batches=1)
+    references = gradient(w, true), gradient(w, given, given != true)
+    for received, reference in zip((found.true, found.noisy), references, strict=True):
+        expected = [cosine(point, reference) for point in points]
+        np.testing.assert_allclose(received[-1], expected, rtol=1e-8)
+
+
 @pytest.mark.parametrize(
     ("others", "message"),
     [
