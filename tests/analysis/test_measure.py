@@ -1,13 +1,18 @@
 """`python -m sam_jax.measure` on runs of seconds, and what it refuses."""
 
+import dataclasses
 import json
 
+import flax.linen as nn
+import jax
 import numpy as np
 import pytest
 
 from sam_jax import measure
 from sam_jax.analysis import networks, restore
+from sam_jax.models.normalization import MOMENTUM
 from sam_jax.training import loop, startup
+from sam_jax.training.evaluate import Evaluator, FreshStatistics
 from tests.training.problems import tiny
 
 FEW = ["--examples=32", "--m=8", "--ascent_steps=3", "--lanczos_steps=6"]
@@ -61,6 +66,39 @@ def test_evaluation_in_two_ways_agrees(workdir):
     square = sum(float((w**2).sum()) for w in state.params["head"].values())
     expected = received + square
     assert float(decayed.value(state.params, batch)) == pytest.approx(expected)
+
+
+class Normalized(nn.Module):
+    @nn.compact
+    def __call__(self, images, train):
+        x = nn.BatchNorm(not train, momentum=MOMENTUM)(images.reshape(len(images), -1))
+        return nn.Dense(10)(x)
+
+
+def test_evaluation_anew_takes_statistics_of_the_training_batches(workdir):
+    run, module = restore.read(workdir), Normalized()
+    (state,), parts = run.states([2]), run.parts
+    train, layout = parts.train, parts.layout
+    parts = dataclasses.replace(
+        parts,
+        module=module,
+        evaluate=Evaluator(
+            module, parts.loss, layout, parts={"train": train}, batch_size=512
+        ),
+        fresh_statistics=FreshStatistics(module, layout, train=train, batch_size=32),
+    )
+    run = run._replace(parts=parts)
+    batch = networks.training_batch(run, len(train))
+    variables = module.init(jax.random.key(0), batch["images"], train=False)
+    params, stale = variables["params"], variables["batch_stats"]
+    received = networks.evaluate_anew(run, state._replace(batch_stats=stale))(params)
+    fresh = parts.fresh_statistics(params, stale, parts.examples)
+    expected, old = (
+        float(networks.evaluation_objective(run, now, 0.0).value(params, batch))
+        for now in (state._replace(batch_stats=stats) for stats in (fresh, stale))
+    )
+    assert received["train_loss"] == pytest.approx(expected, rel=1e-6)
+    assert old != pytest.approx(expected, rel=1e-2)
 
 
 def test_alignment_is_measured_at_every_checkpoint(workdir):
