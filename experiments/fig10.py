@@ -11,7 +11,7 @@ from typing import Any
 from configs import cifar10, cifar10_noise
 from experiments.harness import comparison, comparison_plots
 from experiments.harness.claims import Arrays, Claim
-from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, variants
+from experiments.harness.runs import Key, PlannedRun, TrainedRun
 from sam_jax import plotting
 
 SOURCE = "Figure 10"
@@ -23,14 +23,12 @@ CURVES = {"curve": "test_error", "train": "train_error"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(comparison.Settings):
     """rho: radii of the normalised form. steps: step sizes of the unnormalised one."""
 
     seeds: tuple[int, ...] = (0,)
     rho: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.3, 0.4)
     steps: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.3, 0.4)
-    recipe: str = ""
-    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 SCALES = {
@@ -53,13 +51,9 @@ SCALES = {
 
 def methods(settings: Settings, noise: str) -> list[comparison.Method]:
     """ERM and both forms of SAM."""
-    grids = {"erm": (), "sam": settings.rho, "unnormalized": settings.steps}
-    found = []
-    for kind, label in LABELS.items():
-        names = variants(kind, settings.recipe)
-        config = changed(RECIPES[noise].get_config(names), settings.changes)
-        found.append(comparison.Method(f"{noise}_{kind}", label, config, grids[kind]))
-    return found
+    grids = {"unnormalized": settings.steps}
+    recipe, prefix = RECIPES[noise].get_config, f"{noise}_"
+    return comparison.from_recipe(recipe, LABELS, settings, grids=grids, prefix=prefix)
 
 
 def runs(settings: Settings) -> dict[Key, PlannedRun]:

@@ -7,7 +7,6 @@ found.
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -29,14 +28,12 @@ CURVES = {"curve": "test_error", "loss": "train_loss"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(comparison.Settings):
     """rho: of SAM from the start. switch_rho: of SAM in the last tenth."""
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     rho: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.3, 0.4)
     switch_rho: tuple[float, ...] = (0.2,)
-    recipe: str = ""
-    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 SCALES = {

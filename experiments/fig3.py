@@ -7,14 +7,13 @@ the gradient of the true labels and with that of the noisy examples.
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 
 from configs import cifar10_noise
 from experiments.harness import comparison
 from experiments.harness.claims import Arrays, Claim
-from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, variants
+from experiments.harness.runs import Key, PlannedRun, TrainedRun
 from sam_jax import plotting
 from sam_jax.analysis import networks
 
@@ -30,7 +29,7 @@ MEMORISED = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(comparison.Settings):
     """rho: of SAM. alignment_rho: of SAM's point in the cosines; checkpoints: at how
     many of them, batches: over how many batches each.
     """
@@ -40,8 +39,6 @@ class Settings:
     alignment_rho: float = 0.2
     checkpoints: int = 50
     batches: int = 20
-    recipe: str = ""
-    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 SCALES = {
@@ -65,15 +62,10 @@ SCALES = {
 
 def methods(settings: Settings) -> list[comparison.Method]:
     """ERM, which keeps the checkpoints that the cosines need, and SAM."""
-    s, found = settings, []
-    for kind, label in LABELS.items():
-        config = cifar10_noise.get_config(variants(kind, s.recipe))
-        config = changed(config, s.changes)
-        if kind == "erm":
-            every = config.epochs // s.checkpoints
-            config.checkpoint.update(every_epochs=every, keep=s.checkpoints)
-        rho = () if kind == "erm" else s.rho
-        found.append(comparison.Method(kind, label, config, rho))
+    found = comparison.from_recipe(cifar10_noise.get_config, LABELS, settings)
+    erm = found[0].config
+    every = erm.epochs // settings.checkpoints
+    erm.checkpoint.update(every_epochs=every, keep=settings.checkpoints)
     return found
 
 

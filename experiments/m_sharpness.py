@@ -7,7 +7,6 @@ objective, which costs what SAM does.
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -23,7 +22,7 @@ NORMS = {"group": "GroupNorm", "batch": "BatchNorm", "none": "no normalisation"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(comparison.Settings):
     """m: group sizes, 0 for the batch. rho: the grid of the batch, rho_single: of
     m = 1, rho_group: of sizes between.
     """
@@ -34,8 +33,6 @@ class Settings:
     rho_single: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2)
     rho_group: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.3)
     norms: tuple[str, ...] = ("group",)
-    recipe: str = ""
-    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 SCALES = {

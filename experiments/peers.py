@@ -37,14 +37,12 @@ PEERS: dict[str, tuple[str, dict[str, Any], float]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(comparison.Settings):
     """rho: the grid of SAM; a peer's is a multiple of it. peers: which ones."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     rho: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.4)
     peers: tuple[str, ...] = tuple(PEERS)
-    recipe: str = ""
-    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 SCALES = {

@@ -7,14 +7,13 @@ by the noisy validation set, for each method its own rho.
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 
 from configs import two_class
 from experiments.harness import comparison, comparison_plots
 from experiments.harness.claims import Arrays, Claim
-from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, variants
+from experiments.harness.runs import Key, PlannedRun, TrainedRun
 from sam_jax import plotting
 
 SOURCE = "Table 1, Figure 12"
@@ -34,13 +33,11 @@ ORDER = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(comparison.Settings):
     """rho: the grid. recipe: variant of configs/two_class.py that sets the scale."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     rho: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2)
-    recipe: str = ""
-    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 SCALES = {
@@ -67,18 +64,7 @@ SCALES = {
 
 def methods(settings: Settings) -> list[comparison.Method]:
     """ERM, and each part of SAM with its rho grid."""
-    return [
-        comparison.Method(
-            kind,
-            label,
-            changed(
-                two_class.get_config(variants(kind, settings.recipe)),
-                settings.changes,
-            ),
-            () if kind == "erm" else settings.rho,
-        )
-        for kind, label in LABELS.items()
-    ]
+    return comparison.from_recipe(two_class.get_config, LABELS, settings)
 
 
 def runs(settings: Settings) -> dict[Key, PlannedRun]:

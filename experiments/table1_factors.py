@@ -23,7 +23,7 @@ import numpy as np
 from configs import two_class
 from experiments.harness import comparison, comparison_plots
 from experiments.harness.claims import Arrays, Claim
-from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, variants
+from experiments.harness.runs import Key, PlannedRun, TrainedRun
 from experiments.table1 import LABELS
 from sam_jax import plotting
 
@@ -48,7 +48,7 @@ TITLES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(comparison.Settings):
     """rho: grid of normalised ascents; unnormalized: of the others; resnet_rho: of the
     deep networks.
     """
@@ -58,8 +58,6 @@ class Settings:
     unnormalized: tuple[float, ...] = (0.03, 0.1, 0.3)
     resnet_rho: tuple[float, ...] = (0.03, 0.1, 0.2)
     factors: tuple[str, ...] = tuple(FACTORS)
-    recipe: str = ""
-    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 SCALES = {
@@ -87,11 +85,13 @@ def methods(settings: Settings) -> list[comparison.Method]:
     grids = {"unnormalized": s.unnormalized, "group": s.resnet_rho}
     grids["batch_norm"] = s.resnet_rho
     for factor in s.factors:
-        for kind, label in LABELS.items():
-            config = two_class.get_config(variants(kind, s.recipe))
-            config = changed(config, dict(s.changes) | FACTORS[factor])
-            rho = () if kind == "erm" else grids.get(factor, s.rho)
-            found.append(comparison.Method(f"{factor}_{kind}", label, config, rho))
+        found += comparison.from_recipe(
+            two_class.get_config,
+            LABELS,
+            dataclasses.replace(s, rho=grids.get(factor, s.rho)),
+            changes=FACTORS[factor],
+            prefix=f"{factor}_",
+        )
     return found
 
 

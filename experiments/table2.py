@@ -6,14 +6,13 @@ of its weights, at two noise levels; rho and epoch by the noisy validation set.
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 
 from configs import cifar_gce
 from experiments.harness import comparison, comparison_plots
 from experiments.harness.claims import Arrays, Claim
-from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, variants
+from experiments.harness.runs import Key, PlannedRun, TrainedRun
 from sam_jax import plotting
 
 SOURCE = "Table 2"
@@ -40,15 +39,13 @@ EMA_FIGURES = {name: f"ema_{figure}" for name, figure in comparison.FIGURES.item
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(comparison.Settings):
     """data: data sets. noise: percent of the labels replaced. rho: the grid."""
 
     seeds: tuple[int, ...] = (0,)
     data: tuple[str, ...] = ("cifar10", "cifar100")
     noise: tuple[int, ...] = (40, 60)
     rho: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.3, 0.4)
-    recipe: str = ""
-    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 SCALES = {
@@ -73,14 +70,15 @@ SCALES = {
 
 def methods(settings: Settings, data: str, noise: int) -> list[comparison.Method]:
     """The three trainings on a data set at a noise level."""
-    found = []
-    for key, label in LABELS.items():
-        config = cifar_gce.get_config(variants(key, settings.recipe))
-        changes = {"data.name": data, "data.noise.fraction": noise / 100}
-        config = changed(config, changes | dict(settings.changes))
-        rho = () if key == "ce" else settings.rho
-        found.append(comparison.Method(f"{data}_{noise}_{key}", label, config, rho))
-    return found
+    changes = {"data.name": data, "data.noise.fraction": noise / 100}
+    own = dataclasses.replace(settings, changes=changes | dict(settings.changes))
+    return comparison.from_recipe(
+        cifar_gce.get_config,
+        LABELS,
+        own,
+        grids={"ce": ()},
+        prefix=f"{data}_{noise}_",
+    )
 
 
 def runs(settings: Settings) -> dict[Key, PlannedRun]:

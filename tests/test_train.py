@@ -152,7 +152,7 @@ def test_a_loss_that_is_not_finite_is_one_line_and_status_1(command, tmp_path, c
     workdir = f"--workdir={tmp_path / 'run'}"
     assert command(DIGITS, workdir, LINEAR[0], "--config.sam.rho=1e30") == 1
     message = capsys.readouterr().err.splitlines()[-1]
-    assert re.search("is (nan|inf) at step 0", message)
+    assert re.search("is (nan|inf) at step", message)
 
 
 def test_the_module_is_a_command():

@@ -29,13 +29,11 @@ CURVES = {"curve": "test_robust_error", "train": "train_robust_error"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(comparison.Settings):
     """rho: of SAM, by robust validation error. recipe: a variant after the method's."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     rho: tuple[float, ...] = (0.05, 0.1, 0.2)
-    recipe: str = ""
-    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def scales(paper: Settings) -> dict[str, Settings]:

@@ -8,13 +8,21 @@ the least error on its own.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.harness.claims import Arrays, Claim
-from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, table
+from experiments.harness.runs import (
+    Key,
+    PlannedRun,
+    TrainedRun,
+    changed,
+    table,
+    variants,
+)
 
 FIGURES = {
     "validation": "validation_error_best",
@@ -23,6 +31,20 @@ FIGURES = {
     "noisy": "train_noisy_error_last",
 }
 CURVES = {"curve": "test_error"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What an experiment on a recipe is run with; its own settings add to these.
+
+    rho: SAM's grid. recipe: variants of the recipe beside each method's own.
+    changes: keys changed in every run.
+    """
+
+    seeds: tuple[int, ...] = (0,)
+    rho: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.3, 0.4)
+    recipe: str = ""
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +62,33 @@ class Method:
     def values(self) -> list[float]:
         """The grid, with one value where rho means nothing."""
         return list(self.rho) or [self.config.sam.rho]
+
+
+def from_recipe(
+    get_config: Callable[[str], ConfigDict],
+    labels: Mapping[str, str],
+    settings: Settings,
+    *,
+    grids: Mapping[str, Sequence[float]] | None = None,
+    changes: Mapping[str, Any] | None = None,
+    prefix: str = "",
+) -> list[Method]:
+    """A method for every variant of a recipe.
+
+    Args:
+      labels: variant -> label.
+      grids: variant -> rho, where that is not the settings' grid; () for "erm".
+      changes: keys changed beside the settings' own.
+      prefix: of the methods' keys, before the variant.
+    """
+    rho = {"erm": (), **(grids or {})}
+    found = []
+    for variant, label in labels.items():
+        config = get_config(variants(variant, settings.recipe))
+        config = changed(config, {**settings.changes, **(changes or {})})
+        grid = rho.get(variant, settings.rho)
+        found.append(Method(f"{prefix}{variant}", label, config, grid))
+    return found
 
 
 def plan(methods: Iterable[Method], seeds: Sequence[int]) -> dict[Key, PlannedRun]:

@@ -77,22 +77,22 @@ class Normalized(nn.Module):
 
 def test_evaluation_anew_takes_statistics_of_the_training_batches(workdir):
     run, module = restore.read(workdir), Normalized()
-    (state,), parts = run.states([2]), run.parts
-    train, layout = parts.train, parts.layout
-    parts = dataclasses.replace(
-        parts,
+    (state,), setup = run.states([2]), run.setup
+    train, layout = setup.train, setup.layout
+    setup = dataclasses.replace(
+        setup,
         module=module,
         evaluate=Evaluator(
-            module, parts.loss, layout, parts={"train": train}, batch_size=512
+            module, setup.loss, layout, parts={"train": train}, batch_size=512
         ),
         fresh_statistics=FreshStatistics(module, layout, train=train, batch_size=32),
     )
-    run = run._replace(parts=parts)
+    run = run._replace(setup=setup)
     batch = networks.training_batch(run, len(train))
     variables = module.init(jax.random.key(0), batch["images"], train=False)
     params, stale = variables["params"], variables["batch_stats"]
     received = networks.evaluate_anew(run, state._replace(batch_stats=stale))(params)
-    fresh = parts.fresh_statistics(params, stale, parts.examples)
+    fresh = setup.fresh_statistics(params, stale, setup.examples)
     expected, old = (
         float(networks.evaluation_objective(run, now, 0.0).value(params, batch))
         for now in (state._replace(batch_stats=stats) for stats in (fresh, stale))
@@ -112,14 +112,14 @@ def test_alignment_is_measured_at_every_checkpoint(workdir):
 def test_cosines_are_those_of_softmax_regression(workdir):
     run = restore.read(workdir)
     (state,) = run.states([2])
-    chosen = run.parts.train[:32]
-    images = np.asarray(run.parts.examples.batch(chosen)["images"]).reshape(32, -1)
+    chosen = run.setup.train[:32]
+    images = np.asarray(run.setup.examples.batch(chosen)["images"]).reshape(32, -1)
     x = np.column_stack([images, np.ones(32)])
     head = state.params["head"]
     w = np.vstack([head["kernel"], head["bias"]])
     given, true = (
         np.asarray(labels)[chosen]
-        for labels in (run.parts.examples.given, run.parts.examples.true)
+        for labels in (run.setup.examples.given, run.setup.examples.true)
     )
 
     def gradient(w, labels, weights=1):

@@ -78,7 +78,8 @@ def main() -> int:
     rows = [[o.fault, str(o.tries), str(len(o.lost)), o.note] for o in found]
     print(output.table(HEADER, rows))
     lost = [f"{o.fault}: {what}" for o in found for what in o.lost]
-    print("\n".join(lost[:50]))
+    if lost:
+        print(*lost[:50], sep="\n")
     return 1 if lost else 0
 
 
