@@ -34,7 +34,7 @@ test: venv  ## all quick tests
 test-heavy: venv  ## the slow tests and those on prepared data sets
 	XLA_FLAGS= $(BIN)/python -m pytest -m heavy
 
-# 20 minutes: kills, signals, damage, fuzzed configurations, commands and trees; a table.
+# Kills, signals, damage, fuzzed configurations, commands and trees; prints a table.
 faults: venv
 	$(BIN)/python -m tests.faults $(ARGS)
 

@@ -123,6 +123,8 @@ def _draw(arguments: argparse.Namespace) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
+    if not arguments.results.strip():
+        raise ValueError("Received an empty --results; give the folder of results.")
     for path in report.write(arguments.results):
         print(path)
 

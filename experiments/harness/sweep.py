@@ -9,6 +9,7 @@ runs that differ in seed and coefficients alone are trained as one program.
 import ast
 import importlib.util
 import itertools
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -72,6 +73,21 @@ def read_recipe(recipe: str) -> ConfigDict:
     return module.get_config(names)
 
 
+def _values(text: str) -> list[Any]:
+    """The values of an axis; [] for what is no list of different finite ones."""
+    try:
+        values = ast.literal_eval(text)  # literals alone: nothing is evaluated
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return []
+    if not isinstance(values, list | tuple):
+        return []
+    for value in values:
+        finite = not isinstance(value, float) or math.isfinite(value)
+        if not (isinstance(value, int | float | str) and finite):
+            return []
+    return list(values) if len(set(values)) == len(values) else []
+
+
 def parse_grid(text: str) -> Grid:
     """ "sam.rho=[.1, .2]; seed=[0, 1]" -> {"sam.rho": [.1, .2], "seed": [0, 1]}.
 
@@ -81,14 +97,14 @@ def parse_grid(text: str) -> Grid:
     for part in filter(str.strip, text.split(";")):
         key, equals, values = (piece.strip() for piece in part.partition("="))
         configuration.check_key(key)
-        try:
-            grid[key] = list(ast.literal_eval(values))
-        except (ValueError, SyntaxError, TypeError):
-            grid[key] = []
+        if key in grid:
+            raise ValueError(f"Received {key} twice in --grid; give each key once.")
+        grid[key] = _values(values)
         if not equals or not grid[key]:
             raise ValueError(
                 f"Received {part.strip()!r} in --grid; give KEY=[VALUE, ...] for every "
-                'axis, joined by semicolons: "sam.rho=[.1, .2]; seed=[0, 1]".'
+                "axis, of different finite numbers or words, joined by semicolons: "
+                '"sam.rho=[.1, .2]; seed=[0, 1]".'
             )
     if not grid:
         raise ValueError('Received an empty --grid; give, say, "sam.rho=[.1, .2]".')

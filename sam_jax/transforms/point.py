@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from sam_jax.core import groups, trees
+from sam_jax.core import groups, implicit, trees
 from sam_jax.core.gradient import GradFn, Gradient, sharpness_aware_gradient
 from sam_jax.core.objective import Objective
 
@@ -36,6 +36,27 @@ class Point(NamedTuple):
     mask: Tree = None
     key: jax.Array | None = None
     axis_name: str | None = None
+
+    def evaluate_implicitly(
+        self, *, m: groups.Count, chunk: groups.Count | None, **options: Any
+    ) -> Gradient:
+        """The same for groups of m, of an Objective, without copies of the weights.
+
+        Args:
+          m, chunk, options: as in `core.implicit.gradient`.
+        """
+        assert isinstance(self.oracle, Objective)
+        return implicit.gradient(
+            self.oracle,
+            self.params,
+            self.batch,
+            rho=self.rho,
+            m=m,
+            chunk=chunk,
+            mask=self.mask,
+            axis_name=self.axis_name,
+            **options,
+        )
 
     def evaluate(
         self, *, m: groups.Count | None = None, reuse: bool = False, **options: Any

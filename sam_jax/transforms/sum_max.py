@@ -5,7 +5,6 @@ import optax
 from sam_jax.core import ascent, trees
 from sam_jax.core.gradient import Gradient
 from sam_jax.core.groups import Count
-from sam_jax.core.implicit import gradient as implicit_gradient
 from sam_jax.core.objective import Objective
 from sam_jax.transforms.factory import ONE, Rho, check_count, transformation
 from sam_jax.transforms.point import Point
@@ -24,17 +23,7 @@ def sum_max_gradient(
     """Mean over groups of their gradients at their own ascent points."""
     single = ascent_steps == 1 and ascent_step_size is None
     if implicit and single and isinstance(point.oracle, Objective):
-        return implicit_gradient(
-            point.oracle,
-            point.params,
-            point.batch,
-            rho=point.rho,
-            m=m,
-            normalize=normalize,
-            chunk=chunk,
-            mask=point.mask,
-            axis_name=point.axis_name,
-        )
+        return point.evaluate_implicitly(m=m, chunk=chunk, normalize=normalize)
     return point.evaluate(
         m=m,
         rule=ascent.plain(normalize),

@@ -12,7 +12,6 @@ import optax
 from sam_jax.core import ascent
 from sam_jax.core.gradient import Gradient
 from sam_jax.core.groups import Count
-from sam_jax.core.implicit import gradient as implicit_gradient
 from sam_jax.core.objective import Objective
 from sam_jax.transforms.factory import Rho, transformation
 from sam_jax.transforms.point import Point
@@ -28,17 +27,8 @@ def _swapped(
     chunk: Count | None = None,
 ) -> Gradient:
     if implicit and m is not None and isinstance(point.oracle, Objective):
-        return implicit_gradient(
-            point.oracle,
-            point.params,
-            point.batch,
-            rho=point.rho,
-            m=m,
-            normalize=normalize,
-            swap=swap,
-            chunk=chunk,
-            mask=point.mask,
-            axis_name=point.axis_name,
+        return point.evaluate_implicitly(
+            m=m, chunk=chunk, normalize=normalize, swap=swap
         )
     rule = ascent.plain(normalize)
     return point.evaluate(swap=swap, rule=rule, m=m, chunk=chunk)

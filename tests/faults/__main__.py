@@ -6,7 +6,7 @@ status 1 if anything was lost.
 """
 
 import argparse
-import ast
+import json
 import pathlib
 import sys
 import tempfile
@@ -93,14 +93,14 @@ def _alone(name: str, seed: int, tries: int, folder: pathlib.Path) -> Outcome:
 
         if name in ("configurations", "trees", "implicit"):
             jax.config.update("jax_enable_x64", name != "configurations")
-        path.write_text(repr(tuple(suite(seed, tries, folder / name))))
+        path.write_text(json.dumps(suite(seed, tries, folder / name)))
 
     said = folder / f"{name}.txt"
     status = runs.status_of(runs.fork(work, said), seconds=3600)
     if status:
         words = said.read_text(errors="replace")
         return Outcome(name, tries, [f"the suite ended with {status}: {words[-2000:]}"])
-    return Outcome(*ast.literal_eval(path.read_text()))
+    return Outcome(*json.loads(path.read_text()))
 
 
 if __name__ == "__main__":

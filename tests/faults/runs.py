@@ -18,19 +18,13 @@ import numpy as np
 from sam_jax.training import checkpoint, loop, writer
 from sam_jax.training.errors import TrainingError
 from sam_jax.training.progress import Progress
+from tests.training import problems
 from tests.training.problems import tiny
 
 EPOCHS, STEPS = 4, 10  # steps of an epoch
 RUN = {
+    **problems.RUN,
     "epochs": EPOCHS,
-    "batch_size": 128,
-    "model__name": "mlp",
-    "model__widths": (8,),
-    "model__dtype": "float32",
-    "data__noise__fraction": 0.4,
-    "data__augment__crop_padding": 1,
-    "sam__kind": "random_perturbation",
-    "ema__decay": 0.9,
     "checkpoint__every_minutes": 0.002,
     "checkpoint__best": True,
 }
@@ -90,7 +84,7 @@ def fork(work: Callable[[], None], errors: pathlib.Path) -> int:
             print(error.code)
     except KeyboardInterrupt:
         status = 128 + signal.SIGINT
-    except BaseException:
+    except BaseException:  # nothing may unwind into the parent's code in this child
         traceback.print_exc()
     finally:
         with contextlib.suppress(OSError):  # the disk may be full

@@ -14,7 +14,7 @@ from tests.faults import runs
 said = pathlib.Path(sys.argv[1])
 status = runs.status_of(runs.fork(lambda: 1 / 0, said))
 assert status == 70 and "ZeroDivisionError" in said.read_text(), status
-assert runs.differences(pathlib.Path("nothing"), pathlib.Path("nowhere"))
+assert runs.differences(said.with_name("nothing"), said.with_name("nowhere"))
 """
 
 

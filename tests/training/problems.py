@@ -2,6 +2,19 @@
 
 from configs import common
 
+# What resumption is tested on: noise, augmentation, random perturbations, an average.
+RUN = {
+    "epochs": 3,
+    "batch_size": 128,
+    "model__name": "mlp",
+    "model__widths": (8,),
+    "model__dtype": "float32",
+    "data__noise__fraction": 0.4,
+    "data__augment__crop_padding": 1,
+    "sam__kind": "random_perturbation",
+    "ema__decay": 0.9,
+}
+
 
 def tiny(**changes):
     """A run of a second: softmax regression on digits; keys as data__name="digits"."""

@@ -23,7 +23,7 @@ from sam_jax.training import (
 )
 from sam_jax.training.errors import NonFiniteLoss, TrainingError
 from sam_jax.training.progress import Progress
-from tests.training.problems import tiny
+from tests.training.problems import RUN, tiny
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -41,19 +41,6 @@ def records(directory):
     """metrics.jsonl without what a clock measured."""
     lines = writer.read_records(directory / "metrics.jsonl")
     return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
-
-
-RUN = {
-    "epochs": 3,
-    "batch_size": 128,
-    "model__name": "mlp",
-    "model__widths": (8,),
-    "model__dtype": "float32",
-    "data__noise__fraction": 0.4,
-    "data__augment__crop_padding": 1,
-    "sam__kind": "random_perturbation",
-    "ema__decay": 0.9,
-}
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from experiments import __main__ as cli
 from experiments.harness import execution, report
 
 
@@ -39,3 +40,10 @@ def test_words_of_a_file_stay_words_on_both_pages(module, tmp_path):
 def test_report_without_results_says_how_to_get_some(tmp_path):
     with pytest.raises(ValueError, match="python -m experiments run NAME"):
         report.write(tmp_path)
+
+
+def test_no_folder_is_not_the_one_at_hand(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["report", "--results="]) == 2
+    assert "empty --results" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -102,3 +102,17 @@ def test_wrong_recipes_and_clusters(recipe, tmp_path):
         sweep.read_recipe("configs/none.py:sam")
     with pytest.raises(ValueError, match="--cluster='pbs'; it is one of"):
         sweep.sweep(recipe, {"seed": [0]}, tmp_path, "pbs")
+
+
+@pytest.mark.parametrize(
+    "values",
+    ["'ab'", "{1: 2}", "[[1], [2]]", "[1e400]", "[.1, .1]", "[1, 1.0]", "[" * 500],
+)
+def test_values_that_are_no_axis_are_refused(values):
+    with pytest.raises(ValueError, match=r"different finite numbers or words"):
+        sweep.parse_grid(f"sam.rho={values}")
+
+
+def test_a_key_is_given_once():
+    with pytest.raises(ValueError, match=r"Received seed twice in --grid"):
+        sweep.parse_grid("seed=[0]; sam.rho=[.1]; seed=[1]")
