@@ -3,6 +3,9 @@
 Zeros are added to the output of every site (a probe) and to every materialised leaf (a
 copy), and the loss is differentiated with respect to these zeros, in one pull-back. It
 gives the gradient d of every site's output, and the plain gradients of the copies.
+
+What is pulled back is u / unit, with the unit a power of two about as large as u: all
+of pass 1 is a gradient divided by it, whose squares neither over- nor underflow.
 """
 
 from typing import Any, NamedTuple
@@ -23,9 +26,10 @@ Tree = Any
 class Clean(NamedTuple):
     """Pass 1 of a group, at w.
 
-    outputs, aux: of predict. losses: f[m], without the penalty.
-    cotangent: u, the gradient of the mean loss with respect to the outputs.
-    gradient: g, of the mean loss plus the penalty. norm: |g|.
+      outputs, aux: of predict. losses: f[m], without the penalty.
+      cotangent: u, the gradient of the mean loss with respect to the outputs.
+      gradient: g / unit, of the mean loss plus the penalty. unit: f[], a power of two.
+    norm: |g|.
     """
 
     outputs: Tree
@@ -33,6 +37,7 @@ class Clean(NamedTuple):
     losses: jax.Array
     cotangent: Tree
     gradient: FactoredGradient
+    unit: jax.Array
     norm: jax.Array
 
 
@@ -54,13 +59,14 @@ def clean_pass(network: Network, params: Tree, group: Tree) -> Clean:
     outputs, pull, (aux, passed) = jax.vjp(forward, shifts, has_aux=True)
     loss = jax.value_and_grad(network.mean_loss, has_aux=True)
     (_, losses), cotangent = loss(outputs, group)
-    ((copies, signals),) = pull(cotangent)
-    gradient = factored.of_loss(network.plan, copies, signals, passed)
-    gradient = factored.with_penalty(network, params, gradient, passed)
     # Not smaller, since the penalty's part of the gradient is divided by it, too.
-    power = jnp.maximum(trees.power_of_two(cotangent), 2.0**-40)
-    norm = factored.norm(network, params, gradient, passed, power)
-    return Clean(outputs, aux, losses, cotangent, gradient, norm)
+    unit = jnp.maximum(trees.power_of_two(cotangent), 2.0**-40)
+    small = trees.add_scaled(trees.zeros_like(cotangent), 1 / unit, cotangent)
+    ((copies, signals),) = pull(small)
+    gradient = factored.of_loss(network.plan, copies, signals, passed)
+    gradient = factored.with_penalty(network, params, gradient, passed, unit)
+    norm = unit * factored.norm(network, params, gradient, passed, unit)
+    return Clean(outputs, aux, losses, cotangent, gradient, unit, norm)
 
 
 def _zero_shifts(plan: Plan, params: Tree) -> tuple[dict, dict]:

@@ -3,7 +3,9 @@
 G is the gradient of the group's mean loss, and g = G + grad penalty(w) that of its
 objective. `sites` has the notation X, D, M of a layer, whose G is X^T D. For a leaf
 with an L2 term of factor lambda (see `penalty`), g = X^T D + lambda V. At a gram site
-this takes no product beyond those of the loss, since V enters linearly:
+this takes no product beyond those of the loss, since V enters linearly. (All of it is
+in units of about the size of G, see `clean_pass`: there D, G, g are those of the
+equations over the unit, and so is lambda, where it is a part of g.)
 
     <X^T D, V> = <D, X V> = <d, y>,
     |g|^2 = |X^T D|^2 + 2 lambda <d, y> + lambda^2 |V|^2,   |X^T D|^2 = <X X^T, D D^T>.
@@ -82,13 +84,17 @@ def _matrix_gradient(site: Site, x: jax.Array, d: jax.Array) -> jax.Array:
 
 
 def with_penalty(
-    network: Network, params: Tree, loss: FactoredGradient, passed: dict[Key, Passed]
+    network: Network,
+    params: Tree,
+    loss: FactoredGradient,
+    passed: dict[Key, Passed],
+    unit: jax.Array,
 ) -> FactoredGradient:
     """g, from G: adds the penalty's gradient to the leaves that hold theirs whole."""
     penalty = network.objective.penalty_gradient(params)
     if penalty is None:
         return loss
-    slopes = jax.tree.leaves(penalty)
+    slopes = jax.tree.leaves(trees.scale(penalty, 1 / unit))
     copies = {i: trees.add(g, slopes[i]) for i, g in loss.copies.items()}
     matrices = dict(loss.matrices)
     for i, g in loss.matrices.items():
@@ -96,7 +102,7 @@ def with_penalty(
         if isinstance(leaf.penalty, L2):
             use = leaf.uses[0]
             m = use.site.matrix(passed[use.key].v)
-            matrices[i] = trees.add_scaled(g, leaf.penalty.factor, m)
+            matrices[i] = trees.add_scaled(g, leaf.penalty.factor / unit, m)
     return loss._replace(copies=copies, matrices=matrices)
 
 
@@ -105,45 +111,36 @@ def norm(
     params: Tree,
     gradient: FactoredGradient,
     passed: dict[Key, Passed],
-    power: jax.Array,
+    unit: jax.Array,
 ) -> jax.Array:
-    """|g| over all perturbed leaves, f[], in float32 or wider.
-
-    Args:
-      power: about the size of the gradient with respect to the outputs, a power of two.
-        Squares are those of g / power, which neither over- nor underflow.
-    """
-    smaller = 1 / power
-    whole = trees.scale((gradient.copies, gradient.matrices), smaller)
-    signals = trees.scale(gradient.signals, smaller)
+    """|g / unit| over all perturbed leaves, f[], in float32 or wider."""
+    whole = gradient.copies, gradient.matrices
     squares = [trees.dot(whole, whole)]
     weights = jax.tree.leaves(params)
     for i in network.plan.indices("gram"):
         leaf = network.plan.leaves[i]
-        squares.append(_squared_gram_norm(leaf, gradient.inputs, signals))
+        squares.append(_squared_gram_norm(leaf, gradient))
         if isinstance(leaf.penalty, L2):
-            factor = smaller * leaf.penalty.factor
+            factor = leaf.penalty.factor / unit
             squares += [
-                2 * factor * trees.dot(signals[use.key], passed[use.key].y)
+                2 * factor * trees.dot(gradient.signals[use.key], passed[use.key].y)
                 for use in leaf.uses
             ]
             squares.append(factor**2 * trees.dot(weights[i], weights[i]))
     # Rounding can leave less than 0.
-    return power * jnp.sqrt(jnp.maximum(sum(squares), 0))
+    return jnp.sqrt(jnp.maximum(sum(squares), 0))
 
 
-def _squared_gram_norm(
-    leaf: Leaf, inputs: dict[Key, jax.Array], signals: dict[Key, jax.Array]
-) -> jax.Array:
+def _squared_gram_norm(leaf: Leaf, gradient: FactoredGradient) -> jax.Array:
     """|X^T D|^2 = <X X^T, D D^T>."""
     use = leaf.uses[0]
     if len(leaf.uses) == 1:
-        x = inputs[use.key]
+        x = gradient.inputs[use.key]
         gram = use.site.gram(x, x)
     else:
-        lefts = _lefts(leaf, inputs)
+        lefts = _lefts(leaf, gradient.inputs)
         gram = use.site.inner(lefts, lefts)
-    d = _rows(leaf, signals)
+    d = _rows(leaf, gradient.signals)
     return jnp.sum(gram * inner_product(d, d))
 
 

@@ -65,14 +65,15 @@ def perturbed_pass(
     Returns: predict's outputs, and penalty(w + c g) less what does not depend on w.
     """
     leaves, gradient = network.plan.leaves, clean.gradient
+    size = c * clean.unit  # of the perturbation over that of `gradient`
 
     def at_site(i, use, x, v):
         if leaves[i].mode == "explicit":
-            shift = c * trees.widen(gradient.matrices[i])
+            shift = size * trees.widen(gradient.matrices[i])
             return _explicit_site(leaves[i], use, x, v, shift)
-        return _gram_site(leaves[i], use, x, v, gradient, c)
+        return _gram_site(leaves[i], use, x, v, gradient, c, size)
 
-    moved = move(w, {i: c * trees.widen(g) for i, g in gradient.copies.items()})
+    moved = move(w, {i: size * trees.widen(g) for i, g in gradient.copies.items()})
     (outputs, _), cross_terms = network.run(moved, group, at_site)
     if network.objective.penalty is None:
         return outputs, jnp.zeros(())
@@ -103,17 +104,18 @@ def _gram_site(
     v: jax.Array,
     gradient: FactoredGradient,
     c: jax.Array,
+    size: jax.Array,
 ) -> Perturbed:
     """y' = (1 + c lambda) X' V + c (X' X^T) D, and lambda <c d, y>, y from x and V.
 
     Args:
-      x, v: X' and V. gradient: of pass 1, with x and d.
+      x, v: X' and V. gradient: of pass 1, with x and d. size: c in its unit.
     """
-    change = c * gram_change(leaf, use, x, gradient)
+    change = size * gram_change(leaf, use, x, gradient)
     if not isinstance(leaf.penalty, L2):
         return trees.add(use.site.evaluate(x, v), change), []
     factor = leaf.penalty.factor
-    d = c * trees.widen(gradient.signals[use.key])
+    d = size * trees.widen(gradient.signals[use.key])
     cross = factor * trees.dot(d, use.site.evaluate(gradient.inputs[use.key], v))
     return trees.add(_scaled(use.site, x, v, 1 + c * factor), change), [cross]
 
