@@ -12,16 +12,12 @@ import ml_collections
 from flax import traverse_util
 
 from sam_jax.core import groups
-from sam_jax.training.keys import KEYS, VARIANT_OPTIONS
+from sam_jax.training.keys import KEYS, VARIANT_OPTIONS, Change, names
 from sam_jax.transforms import VARIANTS
 
 # A checked configuration, or a part of it: a FrozenConfigDict. Its keys are attributes
 # that no type checker knows.
 Config = Any
-
-
-# What may change between two starts of a run: no result depends on it.
-RESUME_KEYS = frozenset({"devices", "checkpoint.every_minutes"})
 
 
 class ConfigError(ValueError):
@@ -74,6 +70,12 @@ def flatten(config: Any) -> dict[str, Any]:
     """{"sam": {"rho": 1}} -> {"sam.rho": 1}."""
     nested = config if isinstance(config, dict) else config.to_dict()
     return traverse_util.flatten_dict(nested, sep=".")
+
+
+def without(config: Config, *changes: Change) -> dict[str, Any]:
+    """A flat configuration less the keys whose other values ask for one of these."""
+    left_out = names(*changes)
+    return {k: v for k, v in flatten(config).items() if k not in left_out}
 
 
 def complete(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,12 +164,8 @@ def fingerprint(config: Config) -> str:
 
     Keys at their defaults do not count, so that a key to come does not change it.
     """
-    values, defaults = flatten(plain(config)), flatten(plain(base()))
-    chosen = {
-        name: value
-        for name, value in values.items()
-        if name not in RESUME_KEYS and value != defaults[name]
-    }
+    values, defaults = without(plain(config), Change.RESUME), flatten(plain(base()))
+    chosen = {k: value for k, value in values.items() if value != defaults[k]}
     text = json.dumps(chosen, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

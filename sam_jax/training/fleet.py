@@ -34,13 +34,9 @@ from sam_jax.training.configuration import Config
 from sam_jax.training.errors import NonFiniteLoss
 from sam_jax.training.examples import Examples
 from sam_jax.training.interruption import NOTHING, Requests
+from sam_jax.training.keys import Change, names
 from sam_jax.training.state import State
 from sam_jax.training.step import Coefficients
-
-# What may differ between the members of a fleet: nothing else of a configuration.
-MEMBER_KEYS = frozenset(
-    {"seed", "l2", "sam.rho", "schedule.peak", "data.noise.fraction"}
-)
 
 
 @dataclasses.dataclass
@@ -54,17 +50,18 @@ class Member:
 
 
 def likeness(config: Config) -> tuple:
-    """Equal for runs that can be one fleet: every key but MEMBER_KEYS, and its value.
+    """Equal for runs that can be one fleet: every other key than those of
+    `Change.MEMBER`, and its value.
 
     The data, and so the number of steps, are the same where these are.
     """
-    values = configuration.flatten(configuration.check(config)).items()
-    return tuple(sorted((k, repr(v)) for k, v in values if k not in MEMBER_KEYS))
+    values = configuration.without(configuration.check(config), Change.MEMBER)
+    return tuple(sorted((name, repr(value)) for name, value in values.items()))
 
 
 def fits(planned: Sequence[tuple[Config, pathlib.Path]]) -> bool:
     """Whether (config, work directory) can be one fleet, before anything is prepared:
-    several, alike but for MEMBER_KEYS, on one device, and all at their start.
+    several, of one likeness, on one device, and all at their start.
     """
     first, _ = planned[0]
     return (
@@ -96,10 +93,10 @@ def train(runs: Sequence[loop.Run]) -> list[dict[str, Any] | NonFiniteLoss]:
     Raises: ValueError for runs that do not fit together.
     """
     if not fits([(run.config, run.workdir) for run in runs]):
+        allowed = ", ".join(sorted(names(Change.MEMBER)))
         raise ValueError(
-            "Received runs that are no fleet; they may differ in "
-            f"{', '.join(sorted(MEMBER_KEYS))} alone, on one device, from their start. "
-            "Train them one after another."
+            f"Received runs that are no fleet; they may differ in {allowed} alone, on "
+            "one device, from their start. Train them one after another."
         )
     first, start = runs[0], time.monotonic()
     state = _stack([run.setup.initial_state() for run in runs])
@@ -122,7 +119,7 @@ def train(runs: Sequence[loop.Run]) -> list[dict[str, Any] | NonFiniteLoss]:
                     ]
                     seconds = time.monotonic() - start
                     member.failure = _finish_epoch(member, one, rows, seconds, ends)
-            if ends:
+            if ends and not asked.hand_on(request):
                 raise loop.interrupted(first, request, epoch + 1, 0)
         return [
             m.failure or summary.write(m.run.workdir, m.run.label, m.records.history)

@@ -6,6 +6,7 @@ and the place that reads it; runs and results saved before it are read with its 
 """
 
 import dataclasses
+import enum
 import math
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,15 @@ from sam_jax.attacks.geometry import NORMS
 from sam_jax.attacks.pgd import STARTS
 from sam_jax.data.noise import NOISES
 from sam_jax.transforms import VARIANTS
+
+
+class Change(enum.Enum):
+    """What another value of a key asks for."""
+
+    PROGRAM = "another compiled training step"
+    RUN = "another run, of the same programs"
+    MEMBER = "the same, and runs that differ by it can be one fleet"
+    RESUME = "nothing: a run may go on with it"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +35,7 @@ class Key:
     convert: value -> value in its proper type; raises TypeError or ValueError for a
       value that is not allowed.
     since: the version that brought the key, if it was not there from the start.
+    change: what another value asks for.
     unset: the value that leaves an option of a SAM variant, or of a network, at its own
       default; None if every value is one to set.
     """
@@ -35,6 +46,22 @@ class Key:
     convert: Callable[[Any], Any]
     unset: Any = None
     since: str = ""
+    change: Change = Change.PROGRAM
+
+
+def run(key: Key) -> Key:
+    """A key that no compiled program depends on."""
+    return dataclasses.replace(key, change=Change.RUN)
+
+
+def member(key: Key) -> Key:
+    """A key whose value is an argument of the step, and may differ within a fleet."""
+    return dataclasses.replace(key, change=Change.MEMBER)
+
+
+def resume(key: Key) -> Key:
+    """A key that does not decide what a run computes."""
+    return dataclasses.replace(key, change=Change.RESUME)
 
 
 def since(version: str, key: Key) -> Key:
@@ -131,33 +158,51 @@ def several(default: tuple, item: type, meaning: str) -> Key:
 
 
 KEYS: dict[str, Key] = {
-    "seed": whole(
-        0,
-        0,
-        "seed of initialisation, noise, split, order and augmentation",
-        high=2**32 - 1,  # jax.random.key takes no more bits
+    "seed": member(
+        whole(
+            0,
+            0,
+            "seed of initialisation, noise, split, order and augmentation",
+            high=2**32 - 1,  # jax.random.key takes no more bits
+        )
     ),
-    "epochs": whole(1000, 1, "passes over the training set"),
+    "epochs": run(whole(1000, 1, "passes over the training set")),
     "batch_size": whole(128, 1, "examples a step, over all devices"),
-    "devices": whole(0, 0, "devices to use; 0 for all there are"),
-    "init_from": text(
-        "", "work directory of a finished run to start from; '' for none"
+    "devices": resume(whole(0, 0, "devices to use; 0 for all there are")),
+    "init_from": run(
+        text("", "work directory of a finished run to start from; '' for none")
     ),
-    "l2": number(
-        5e-4,
-        "[0, inf)",
-        "penalty l2/2 |w|^2 of all parameters, in the objective and so in the ascent",
+    "l2": member(
+        number(
+            5e-4,
+            "[0, inf)",
+            "penalty l2/2 |w|^2 of all parameters, a part of the objective and ascent",
+        )
     ),
-    "data.name": text("cifar10", "data set"),
-    "data.classes": several((), str, "names of the classes kept; () for all"),
-    "data.noise.kind": choice("uniform", NOISES, "how labels are replaced"),
-    "data.noise.fraction": number(
-        0.0, "[0, 1]", "fraction of training labels replaced"
+    "data.name": run(text("cifar10", "data set")),
+    "data.classes": run(several((), str, "names of the classes kept; () for all")),
+    "data.resize": since(
+        "0.2.0",
+        whole(0, 0, "side of the images after means of blocks; 0 to leave them"),
     ),
-    "data.noise.exclude_true": switch(False, "replaced labels are never the true ones"),
-    "data.noise.mapping": several((), int, "asymmetric: class c becomes mapping[c]"),
-    "data.validation_fraction": number(
-        0.1, "[0, 1)", "part of training kept to validate"
+    "data.train_examples": run(
+        since(
+            "0.2.0",
+            whole(0, 0, "random training examples kept, balanced by class; 0 for all"),
+        )
+    ),
+    "data.noise.kind": run(choice("uniform", NOISES, "how labels are replaced")),
+    "data.noise.fraction": member(
+        number(0.0, "[0, 1]", "fraction of training labels replaced")
+    ),
+    "data.noise.exclude_true": run(
+        switch(False, "replaced labels are never the true ones")
+    ),
+    "data.noise.mapping": run(
+        several((), int, "asymmetric: class c becomes mapping[c]")
+    ),
+    "data.validation_fraction": run(
+        number(0.1, "[0, 1)", "part of training kept to validate")
     ),
     "data.augment.crop_padding": whole(4, 0, "pixels of padding before a random crop"),
     "data.augment.mirror": switch(True, "flip left and right at random"),
@@ -190,17 +235,19 @@ KEYS: dict[str, Key] = {
     "optimizer.gradient_clip": number(
         0.0, "[0, inf)", "largest gradient norm; 0 for none"
     ),
-    "schedule.name": text("piecewise_constant", "learning rate over steps"),
-    "schedule.peak": number(0.1, "(0, inf)", "largest learning rate"),
-    "schedule.warmup_epochs": number(
-        0.0, "[0, inf)", "epochs of linear warm-up from 0"
+    "schedule.name": run(text("piecewise_constant", "learning rate over steps")),
+    "schedule.peak": member(number(0.1, "(0, inf)", "largest learning rate")),
+    "schedule.warmup_epochs": run(
+        number(0.0, "[0, inf)", "epochs of linear warm-up from 0")
     ),
     "sam.kind": choice(
         "erm", ("erm", *VARIANTS), "SAM variant by its public name, or erm: no ascent"
     ),
-    "sam.rho": number(0.1, "[0, inf)", "ascent radius, or step size if unnormalised"),
-    "sam.rho_schedule": text(
-        "constant", "rho over steps, from the learning-rate schedules"
+    "sam.rho": member(
+        number(0.1, "[0, inf)", "ascent radius, or step size if unnormalised")
+    ),
+    "sam.rho_schedule": run(
+        text("constant", "rho over steps, from the learning-rate schedules")
     ),
     "sam.m": whole(
         0,
@@ -218,9 +265,9 @@ KEYS: dict[str, Key] = {
         0.0, "[0, inf)", "length of one; 0 for rho", unset=0.0
     ),
     "sam.only_norm": switch(False, "perturb the normalisation layers alone"),
-    "sam.start_epoch": whole(0, 0, "first epoch with ascent; plain steps before"),
-    "sam.stop_epoch": whole(0, 0, "first epoch without ascent again; 0 for never"),
-    "sam.every": whole(1, 1, "ascent in one step of so many, plain steps between"),
+    "sam.start_epoch": run(whole(0, 0, "first epoch with ascent; plain steps before")),
+    "sam.stop_epoch": run(whole(0, 0, "first epoch without ascent again; 0 for never")),
+    "sam.every": run(whole(1, 1, "ascent in one step of so many, plain steps between")),
     "attack.kind": choice(
         "none", ("none", "adversarial", "trades"), "what a step does to its images"
     ),
@@ -243,18 +290,32 @@ KEYS: dict[str, Key] = {
     "ema.decay": number(
         0.0, "[0, 1)", "decay of the weights' moving average; 0 for none"
     ),
-    "eval.every_epochs": whole(1, 1, "epochs between evaluations"),
-    "eval.batch_size": whole(1000, 1, "examples evaluated at once, over all devices"),
-    "checkpoint.every_epochs": whole(10, 1, "epochs between checkpoints"),
-    "checkpoint.every_minutes": since(
-        "0.2.0",
-        number(
-            10.0, "[0, inf)", "minutes between checkpoints within an epoch; 0 for none"
-        ),
+    "eval.every_epochs": run(whole(1, 1, "epochs between evaluations")),
+    "eval.batch_size": run(
+        whole(1000, 1, "examples evaluated at once, over all devices")
     ),
-    "checkpoint.keep": whole(2, 1, "newest checkpoints kept"),
-    "checkpoint.best": switch(True, "also keep the best epoch by validation error"),
+    "checkpoint.every_epochs": run(whole(10, 1, "epochs between checkpoints")),
+    "checkpoint.every_minutes": resume(
+        since(
+            "0.2.0",
+            number(
+                10.0,
+                "[0, inf)",
+                "minutes between checkpoints within an epoch; 0 for none",
+            ),
+        )
+    ),
+    "checkpoint.keep": run(whole(2, 1, "newest checkpoints kept")),
+    "checkpoint.best": run(
+        switch(True, "also keep the best epoch by validation error")
+    ),
 }
+
+
+def names(*changes: Change) -> frozenset[str]:
+    """The keys whose other values ask for one of these."""
+    return frozenset(name for name, key in KEYS.items() if key.change in changes)
+
 
 # Options of SAM variants that a configuration can set, by the key that sets them.
 VARIANT_OPTIONS: dict[str, str] = {

@@ -26,6 +26,7 @@ from sam_jax.training import step as steps
 from sam_jax.training.configuration import Config, ConfigError, group_size
 from sam_jax.training.evaluate import Evaluator, FreshStatistics
 from sam_jax.training.examples import Examples
+from sam_jax.training.keys import Change
 from sam_jax.transforms import Point
 
 Step = Callable[..., tuple[states.State, steps.Metrics]]
@@ -155,23 +156,10 @@ def compile_programs(
     return Programs(module, loss, optimizer, plain_step, ascent_step)
 
 
-# What a compiled step does not depend on, or is given as an array.
-RUN_TIME_KEYS = (
-    *("seed", "epochs", "devices", "init_from", "l2", "data.name", "data.classes"),
-    *("data.noise", "data.validation_fraction", "schedule", "eval", "checkpoint"),
-    *("sam.rho", "sam.rho_schedule", "sam.start_epoch", "sam.stop_epoch", "sam.every"),
-)
-
-
 def _shared(config: Config) -> Config:
-    """The config without RUN_TIME_KEYS: equal for runs that share their programs."""
-    values = configuration.flatten(config)
-    kept = {
-        name: value
-        for name, value in values.items()
-        if not f"{name}.".startswith(tuple(f"{key}." for key in RUN_TIME_KEYS))
-    }
-    return configuration.nest(kept)
+    """What compiled steps depend on: equal for runs that share their programs."""
+    others = (change for change in Change if change is not Change.PROGRAM)
+    return configuration.nest(configuration.without(config, *others))
 
 
 def map_step(

@@ -9,6 +9,7 @@ from typing import Any
 from sam_jax import output
 from sam_jax.training import configuration
 from sam_jax.training.errors import TrainingError
+from sam_jax.training.keys import Change, names
 
 Record = dict[str, Any]
 
@@ -23,10 +24,11 @@ def claim(workdir: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "config.json"
     if path.exists():
+        unimportant = names(Change.RESUME)
         differing = [
             line
             for line in configuration.differences(configuration.read(path), config)
-            if line.split(":")[0] not in configuration.RESUME_KEYS
+            if line.split(":")[0] not in unimportant
         ]
         if differing:
             raise configuration.ConfigError(
