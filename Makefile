@@ -78,10 +78,13 @@ format: venv
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# TensorFlow is needed once, to prepare a TFDS data set; it never enters .venv.
-data: venv .venv-prepare/.done  ## make data NAME=cifar10
+# TensorFlow is needed once, to prepare a TFDS data set; it never enters .venv, and is
+# installed where the first try says (3) that it alone is missing.
+data: venv  ## make data NAME=cifar10
 	@test -n "$(NAME)" || { echo "say which data set: make data NAME=cifar10"; exit 2; }
-	.venv-prepare/bin/python -m sam_jax.data.prepare $(NAME) $(ARGS)
+	@$(BIN)/python -m sam_jax.data.prepare $(NAME) $(ARGS) || { [ $$? -eq 3 ] && \
+	$(MAKE) .venv-prepare/.done && \
+	.venv-prepare/bin/python -m sam_jax.data.prepare $(NAME) $(ARGS); }
 
 .venv-prepare/.done: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv-prepare

@@ -2,12 +2,17 @@
 
 from sam_jax.data.augment import augment
 from sam_jax.data.batches import epoch_batches
-from sam_jax.data.dataset import Dataset, normalize, select_classes
+from sam_jax.data.dataset import (
+    Dataset,
+    UnavailableDataError,
+    normalize,
+    resize,
+    select_classes,
+)
 from sam_jax.data.embedded import two_gaussians
 from sam_jax.data.noise import add_label_noise
 from sam_jax.data.sources import NAMES, load
-from sam_jax.data.splits import split_validation
-from sam_jax.data.tfds_source import UnavailableDataError
+from sam_jax.data.splits import balanced_subset, split_validation
 
 __all__ = [
     "NAMES",
@@ -15,9 +20,11 @@ __all__ = [
     "UnavailableDataError",
     "add_label_noise",
     "augment",
+    "balanced_subset",
     "epoch_batches",
     "load",
     "normalize",
+    "resize",
     "select_classes",
     "split_validation",
     "two_gaussians",

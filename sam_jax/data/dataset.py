@@ -11,6 +11,10 @@ from jaxtyping import Array, Float, Float32, Shaped
 CHUNK = 4096
 
 
+class UnavailableDataError(ValueError):
+    """A data set that cannot be read; the message says which command mends it."""
+
+
 class Dataset(NamedTuple):
     """A data set, whole in memory.
 
@@ -77,6 +81,45 @@ def channel_statistics(
     std = np.sqrt(squares / count - mean**2)
     std = np.where(images.min((0, 1, 2)) == images.max((0, 1, 2)), 1.0, std)
     return mean.astype(np.float32), std.astype(np.float32)
+
+
+def resize(dataset: Dataset, size: int) -> Dataset:
+    """The data set at size x size pixels, each the mean of a block of the original's.
+
+    Means are rounded to the integers that pixels are, halves upwards. Mean and
+    deviation of the channels are those of the new training images.
+
+    Raises: ValueError for images that are not square bytes, and for a size that does
+      not divide theirs.
+    """
+    height, width, _ = dataset.image_shape
+    possible = [s for s in range(2, height + 1) if height % s == 0]
+    if dataset.train_images.dtype != np.uint8 or height != width:
+        raise ValueError(
+            f"Received data.resize={size} for examples of shape {dataset.image_shape} "
+            f"and type {dataset.train_images.dtype}; only square images of bytes are "
+            "resized. Set data.resize=0."
+        )
+    if size not in possible:
+        raise ValueError(
+            f"Received data.resize={size} for images of {height} x {width} pixels; it "
+            f"is to divide {height}: {', '.join(map(str, possible))}, or 0 to leave "
+            "them as they are."
+        )
+    train, test = (
+        _block_means(images, size)
+        for images in (dataset.train_images, dataset.test_images)
+    )
+    mean, std = channel_statistics(train)
+    return dataset._replace(train_images=train, test_images=test, mean=mean, std=std)
+
+
+def _block_means(images: np.ndarray, size: int) -> np.ndarray:
+    number, height, _, channels = images.shape
+    side = height // size
+    blocks = images.reshape(number, size, side, size, side, channels)
+    sums = blocks.sum((2, 4), dtype=np.int64)
+    return ((2 * sums + side**2) // (2 * side**2)).astype(np.uint8)
 
 
 def select_classes(dataset: Dataset, classes: Sequence[Any]) -> Dataset:

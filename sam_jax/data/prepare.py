@@ -1,7 +1,11 @@
-"""Prepares a TFDS data set: python -m sam_jax.data.prepare cifar10.
+"""Prepares a data set: python -m sam_jax.data.prepare cifar10.
 
-Downloads it, or takes files already downloaded from --source_dir, and writes it as
-array_record, which is then read without TensorFlow. This alone needs TensorFlow.
+Through TFDS: downloads it, or takes files already downloaded from --source_dir, and
+writes it as array_record, which is then read without TensorFlow. This alone needs
+TensorFlow. Fashion-MNIST needs none where the files of its authors are, in --source_dir
+or where Debian's package dataset-fashion-mnist puts them.
+
+Exit status: 0; 1 for what cannot be had; 3 if TensorFlow alone is missing.
 """
 
 import importlib.util
@@ -12,12 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from absl import app, flags
 
-from sam_jax import checks
-from sam_jax.data import tfds_source
-from sam_jax.data.dataset import Dataset
-from sam_jax.data.tfds_source import UnavailableDataError
+from sam_jax import checks, output
+from sam_jax.data import idx, tfds_source
+from sam_jax.data.dataset import Dataset, UnavailableDataError
 
 DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "where to; default $TFDS_DATA_DIR or ~/tensorflow_datasets"
@@ -29,6 +33,13 @@ SOURCE_DIR = flags.DEFINE_string(
 OTHER_FILES = flags.DEFINE_bool(
     "other_files", False, "take files of --source_dir whatever their checksums"
 )
+
+
+NEEDS_TENSORFLOW = 3
+
+
+class NeedsTensorFlowError(UnavailableDataError):
+    """Only TensorFlow is missing."""
 
 
 def prepare(
@@ -56,18 +67,35 @@ def prepare(
     try:
         tfds_source.find(name, data_dir)
     except UnavailableDataError:
-        _require_tensorflow(name)
-        _write(name, tfds_source.root(data_dir), source_dir, other_files)
+        target, files = tfds_source.root(data_dir), idx.find(name, source_dir)
+        if files is not None:
+            _write_idx(target / name, files, other_files)
+        else:
+            _require_tensorflow(name)
+            _write(name, target, source_dir, other_files)
     return tfds_source.load(name, data_dir)
 
 
 def _require_tensorflow(name: str) -> None:
     if importlib.util.find_spec("tensorflow") is None:
-        raise UnavailableDataError(
+        raise NeedsTensorFlowError(
             f"Preparing {name!r} needs TensorFlow once, and it is not installed here. "
             "Install it with `pip install '.[prepare]'`, or let `make data "
             f"NAME={name}` do the work in an environment of its own."
         )
+
+
+def _write_idx(folder: Path, files: Path, other_files: bool) -> None:
+    """Writes the arrays of IDX files, in the order in which TFDS's are read."""
+    arrays = idx.read(files, other_files)
+    for split in ("train", "test"):
+        names = f"{split}_images", f"{split}_labels"
+        ordered = tfds_source.sort_by_content(*(arrays[name] for name in names))
+        arrays |= zip(names, ordered, strict=True)
+    target = folder / tfds_source.WITHOUT_RECORDS / tfds_source.CACHE_NAME
+    target.parent.mkdir(parents=True, exist_ok=True)
+    named: dict[str, Any] = arrays
+    output.write_atomic(target, lambda file: np.savez(file, **named))
 
 
 def _write(
@@ -156,7 +184,8 @@ def main(argv: Sequence[str]) -> None:
             other_files=OTHER_FILES.value,
         )
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(NEEDS_TENSORFLOW if isinstance(error, NeedsTensorFlowError) else 1)
     folder = tfds_source.find(name, DATA_DIR.value)
     print(
         f"{name}: {len(data.train_images)} training and {len(data.test_images)} test "

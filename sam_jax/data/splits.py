@@ -36,6 +36,35 @@ def split_validation(
     return np.sort(order[held_out:]), np.sort(order[:held_out])
 
 
+def balanced_subset(
+    seed: Any, labels: Int[np.ndarray, " n"], size: int
+) -> Int[np.ndarray, " size"]:
+    """Positions of `size` random examples, as many of every class, ascending.
+
+    Where the classes do not divide the size, the first ones have one example more.
+
+    Raises: ValueError for more examples than a class has, or fewer than classes.
+    """
+    classes = np.unique(labels)
+    checks.integer("size", size, len(classes))
+    order = streams.permutation(len(labels), seed, Purpose.SUBSET)
+    each, more = divmod(size, len(classes))
+    wanted = [each + (i < more) for i in range(len(classes))]
+    parts = [
+        order[labels[order] == label][:count]
+        for label, count in zip(classes, wanted, strict=True)
+    ]
+    found = np.sort(np.concatenate(parts))
+    if len(found) < size:
+        least = min(np.sum(labels == label) for label in classes)
+        raise ValueError(
+            f"Received data.train_examples={size} of {len(labels)} examples in "
+            f"{len(classes)} classes, the least of which has {least}; give at most "
+            f"{least * len(classes)}, or 0 for all."
+        )
+    return found
+
+
 def split_test(
     seed: Any, labels: Int[np.ndarray, " n"], per_class: int
 ) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " test"]]:

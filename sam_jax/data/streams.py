@@ -23,6 +23,7 @@ class Purpose(enum.IntEnum):
     TEST = 3
     GAUSSIANS = 4
     ASCENT_ORDER = 5
+    SUBSET = 6
 
 
 def sequence(seed: Any, purpose: Purpose, *path: int) -> np.random.SeedSequence:

@@ -10,6 +10,7 @@ label noise and splits, is the same for everyone:
   nothing but the data. Equal examples may change places, which nobody can see.
 
 Decoding takes seconds, so the sorted arrays are kept as one .npz beside the records.
+What was prepared from the files of its authors (`sam_jax.data.idx`) is that .npz alone.
 """
 
 import hashlib
@@ -24,11 +25,12 @@ import numpy as np
 from absl import logging
 
 from sam_jax import extras, output
-from sam_jax.data.dataset import Dataset, channel_statistics
+from sam_jax.data.dataset import Dataset, UnavailableDataError, channel_statistics
 
 NAMES = ("cifar10", "cifar100", "mnist", "fashion_mnist")
 CACHE_NAME = "sam_jax_arrays_1.npz"
 FORMAT = "array_record"
+WITHOUT_RECORDS = "idx"  # in place of the version
 
 Arrays = dict[str, np.ndarray]
 FIELDS = {
@@ -38,10 +40,6 @@ FIELDS = {
     "test_labels",
     "class_names",
 }
-
-
-class UnavailableDataError(ValueError):
-    """A data set that cannot be read; the message says which command mends it."""
 
 
 def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
@@ -59,6 +57,11 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
     arrays = read_cache(cache)
     if arrays is None:
         logging.info("Reading the records of %s once into %s", name, cache)
+        if folder.name == WITHOUT_RECORDS:
+            raise UnavailableDataError(
+                f"{cache} is damaged. Remove it and prepare {name!r} again, "
+                f"{how_to_prepare(name, data_dir)}."
+            )
         arrays = _read_records(name, folder, data_dir)
         write_cache(cache, arrays)
     mean, std = channel_statistics(arrays["train_images"])
@@ -73,13 +76,17 @@ def root(data_dir: str | os.PathLike | None) -> Path:
 
 
 def find(name: str, data_dir: str | os.PathLike | None = None) -> Path:
-    """The folder of the newest prepared version, <data_dir>/<name>/<version>."""
+    """The folder of the newest prepared version, <data_dir>/<name>/<version>; else what
+    was prepared without TensorFlow.
+    """
     folder = root(data_dir) / name
     versions = {
         tuple(map(int, path.parent.name.split("."))): path.parent
         for path in folder.glob("*/dataset_info.json")
         if re.fullmatch(r"\d+\.\d+\.\d+", path.parent.name)
     }
+    if not versions and (folder / WITHOUT_RECORDS / CACHE_NAME).exists():
+        return folder / WITHOUT_RECORDS
     if not versions:
         raise UnavailableDataError(
             f"Data set {name!r} is not prepared in {root(data_dir)}. Prepare it once, "
@@ -125,10 +132,18 @@ def sort_records(
     """
     images = np.stack([record["image"] for record in records])
     labels = np.array([record["label"] for record in records], np.int32)
-    if "id" in records[0]:
-        keys = [record["id"] for record in records]
-    else:
-        keys = [_digest(*pair) for pair in zip(images, labels, strict=True)]
+    if "id" not in records[0]:
+        return sort_by_content(images, labels)
+    ids = [record["id"] for record in records]
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    return images[order], labels[order]
+
+
+def sort_by_content(
+    images: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels in the order of the SHA-256 of each label with its pixels."""
+    keys = [_digest(*pair) for pair in zip(images, labels, strict=True)]
     order = sorted(range(len(keys)), key=keys.__getitem__)
     return images[order], labels[order]
 

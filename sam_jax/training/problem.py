@@ -47,13 +47,18 @@ def load_examples(
 ) -> tuple[Examples, dict[str, np.ndarray], int]:
     """The data set with noisy labels, on the host.
 
-    Noise comes before the split: validation labels are as noisy as those trained on.
+    A subset is taken before the noise, and noise comes before the split: validation
+    labels are as noisy as those trained on.
 
     Returns: examples; indices into them of the parts train, train_clean, train_noisy,
       validation and test; the number of classes.
     """
     settings = config.data
-    source = data.load(settings.name, classes=settings.classes or None)
+    source = data.load(
+        settings.name, classes=settings.classes or None, size=settings.resize
+    )
+    if settings.train_examples:
+        source = _subset(config.seed, source, settings.train_examples)
     noise = settings.noise
     given, changed = data.add_label_noise(
         config.seed,
@@ -85,6 +90,14 @@ def load_examples(
         scale=np.asarray(source.scale, dtype),
     )
     return examples, parts, source.num_classes
+
+
+def _subset(seed: int, source: data.Dataset, size: int) -> data.Dataset:
+    """`size` of the training examples; mean and deviation stay those of all."""
+    kept = data.balanced_subset(seed, source.train_labels, size)
+    return source._replace(
+        train_images=source.train_images[kept], train_labels=source.train_labels[kept]
+    )
 
 
 def model_options(config: Config) -> dict[str, Any]:

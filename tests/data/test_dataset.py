@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -69,3 +71,31 @@ def test_classes_are_renumbered_in_the_order_given():
 def test_bad_classes_are_refused(classes, message):
     with pytest.raises(ValueError, match=message):
         data.select_classes(data.load("digits"), classes)
+
+
+def test_a_smaller_image_has_the_means_of_blocks():
+    images = np.arange(2 * 4 * 4, dtype=np.uint8).reshape(2, 4, 4, 1) ** 2
+    mean, std = channel_statistics(images)
+    whole = data.Dataset(
+        images, np.zeros(2, int), images[:1], np.zeros(1, int), ("a",), mean, std, 1.0
+    )
+    small = data.resize(whole, 2)
+    for received, given in (
+        (small.train_images, whole.train_images),
+        (small.test_images, whole.test_images),
+    ):
+        expected = np.empty((len(given), 2, 2, 1))
+        for i, j in itertools.product(range(2), repeat=2):
+            block = given[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].astype(float)
+            expected[:, i, j] = np.floor(block.mean((1, 2)) + 0.5)
+        assert received.dtype == np.uint8
+        np.testing.assert_array_equal(received, expected)
+    np.testing.assert_allclose(small.mean, small.train_images.mean(), rtol=1e-6)
+    np.testing.assert_allclose(small.std, small.train_images.std(), rtol=1e-6)
+
+
+def test_sizes_that_do_not_divide_are_refused_with_those_that_do():
+    with pytest.raises(ValueError, match=r"resize=3 for images of 8 x 8 .* 2, 4, 8"):
+        data.load("digits", size=3)
+    with pytest.raises(ValueError, match="only square images of bytes are resized"):
+        data.load("gaussians", size=2)

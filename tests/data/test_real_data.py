@@ -1,10 +1,7 @@
-r"""Real images through TFDS, and the true builders of TFDS: heavy, `make test-heavy`.
+"""Real images, and the true builders of TFDS: heavy, `make test-heavy`.
 
-Fashion-MNIST is on Debian in the package dataset-fashion-mnist. Without TensorFlow in
-this environment, prepare it first:
-
-    make data NAME=fashion_mnist \
-        ARGS="--source_dir=/usr/share/datasets/fashion-mnist --other_files"
+Fashion-MNIST is on Debian in the package dataset-fashion-mnist, and is read from there
+as well as through TFDS, where TensorFlow is installed.
 """
 
 import collections
@@ -20,7 +17,7 @@ import numpy as np
 import pytest
 
 from sam_jax import data
-from sam_jax.data import prepare, tfds_source
+from sam_jax.data import idx, prepare
 
 pytestmark = pytest.mark.heavy
 
@@ -32,27 +29,25 @@ needs_originals = pytest.mark.skipif(
 )
 
 
-def is_prepared(name):
-    try:
-        return tfds_source.find(name).exists()
-    except data.UnavailableDataError:
-        return False
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    """Where Fashion-MNIST is prepared; None for the default directory."""
-    if TENSORFLOW and SOURCE.exists():
-        directory = tmp_path_factory.mktemp("tfds")
+@pytest.fixture(
+    scope="module", params=["files", pytest.param("TFDS", marks=needs_tensorflow)]
+)
+def data_dir(request, tmp_path_factory):
+    """Where Fashion-MNIST is prepared."""
+    if not SOURCE.exists():
+        pytest.skip(f"no original files in {SOURCE}")
+    directory = tmp_path_factory.mktemp("prepared")
+    with pytest.MonkeyPatch.context() as patch:
+        through_tfds = request.param == "TFDS"
+        if through_tfds:
+            patch.setattr(idx, "FOLDERS", {})
         prepare.prepare(
-            "fashion_mnist", data_dir=directory, source_dir=SOURCE, other_files=True
+            "fashion_mnist",
+            data_dir=directory,
+            source_dir=SOURCE,
+            other_files=through_tfds,  # Debian's are compressed again
         )
-        return directory
-    if is_prepared("fashion_mnist"):
-        return None
-    return pytest.skip(
-        "Fashion-MNIST is not prepared, or neither its files nor TensorFlow is here"
-    )
+    return directory
 
 
 def read_idx(folder, prefix):

@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from sam_jax.data import add_label_noise, epoch_batches, split_validation
+from sam_jax.data import (
+    add_label_noise,
+    balanced_subset,
+    epoch_batches,
+    split_validation,
+)
 
 
 @pytest.mark.parametrize(("n", "fraction", "held_out"), [
@@ -54,3 +59,33 @@ def test_the_split_is_the_same_for_ever():
 def test_bad_input_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         split_validation(*arguments)
+
+
+@pytest.mark.parametrize(("size", "each"), [(30, [10, 10, 10]), (8, [3, 3, 2])])
+def test_a_subset_has_as_many_of_every_class(size, each):
+    labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [10, 20, 40]))
+    kept = balanced_subset(0, labels, size)
+    np.testing.assert_array_equal(np.bincount(labels[kept]), each)
+    assert (np.diff(kept) > 0).all()
+
+
+def test_every_example_of_a_class_is_kept_equally_often():
+    labels = np.repeat([0, 1], [8, 24])
+    counts = np.zeros(32)
+    for seed in range(1000):
+        counts[balanced_subset(seed, labels, 12)] += 1
+    assert np.abs(counts[:8] - 750).max() < 4 * np.sqrt(1000 * 0.75 * 0.25)
+    assert np.abs(counts[8:] - 250).max() < 4 * np.sqrt(1000 * 0.75 * 0.25)
+
+
+def test_subsets_larger_than_the_least_class_allows_are_refused():
+    labels = np.repeat([0, 1], [8, 24])
+    with pytest.raises(ValueError, match=r"train_examples=17 of 32 .* at most 16, or"):
+        balanced_subset(0, labels, 17)
+    with pytest.raises(ValueError, match="size"):
+        balanced_subset(0, labels, 1)
+
+
+def test_the_subset_is_the_same_for_ever():
+    labels = np.arange(20) % 2
+    assert balanced_subset(0, labels, 6).tolist() == [0, 4, 8, 9, 15, 17]

@@ -229,6 +229,23 @@ def test_validation_is_as_noisy_as_training(tmp_path):
     np.testing.assert_array_equal(examples.given[clean_part], examples.true[clean_part])
 
 
+def test_a_smaller_set_of_smaller_images_comes_before_noise_and_split():
+    config = tiny(
+        data__resize=4,
+        data__train_examples=100,
+        data__noise__fraction=0.5,
+        data__validation_fraction=0.3,
+    )
+    examples, indices, _ = problem.load_examples(configuration.check(config))
+    assert examples.images.shape == (100 + 360, 4, 4, 1)
+    kept = np.concatenate([indices["train"], indices["validation"]])
+    np.testing.assert_array_equal(np.sort(kept), np.arange(100))
+    assert len(indices["validation"]) == 30
+    np.testing.assert_array_equal(np.bincount(examples.true[kept]), [10] * 10)
+    changed = examples.given[kept] != examples.true[kept]
+    assert 0.3 < changed.mean() < 0.6
+
+
 def line(epoch, validation, test, ema=None):
     extra = {} if ema is None else {"ema_validation_error": ema, "ema_test_error": ema}
     figures = {"validation_error": validation, "test_error": test, "train_loss": test}
