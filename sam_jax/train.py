@@ -5,8 +5,8 @@ recipe is overridden by a flag of its name: `--config.sam.rho=0.1`.
 
 Exit status: 0; 2 for a configuration, data set or work directory that is refused; 1 for
 a run that could not go on (a loss that is not finite, a full disk); 128 plus the number
-of the signal for one that SIGINT (130), SIGUSR1 (138) or SIGTERM (143) has ended: the
-step under way was finished, and its state saved.
+of the signal for one that SIGINT (130), SIGUSR1 (138), SIGUSR2 (140) or SIGTERM (143)
+has ended: the step under way was finished, and its state saved.
 """
 
 import pathlib

@@ -128,7 +128,7 @@ def submit(runs: Mapping[Key, PlannedRun], folder: pathlib.Path, cluster: str) -
     executor.update_parameters(timeout_min=60 * 24, cpus_per_task=2)
     left = unfinished(runs, folder)
     folders = [folder] * len(left)
-    jobs = executor.map_array(train_one, left.keys(), left.values(), folders)
+    jobs = executor.map_array(Job(), left.keys(), left.values(), folders)
     try:
         for job in jobs:
             job.result()
@@ -138,12 +138,22 @@ def submit(runs: Mapping[Key, PlannedRun], folder: pathlib.Path, cluster: str) -
                 job.cancel()
 
 
-def train_one(key: Key, planned: PlannedRun, folder: pathlib.Path) -> None:
-    """What a job does: one run."""
-    from sam_jax.training import startup
+class Job:
+    """What a job does: one run. Warned by the scheduler, the run saves its last step,
+    and submitit puts the job into the queue again, where it goes on from there.
+    """
 
-    startup.use_compilation_cache()
-    training.train({key: planned}, folder)
+    def __call__(self, key: Key, planned: PlannedRun, folder: pathlib.Path) -> None:
+        from sam_jax.training import startup
+
+        startup.use_compilation_cache()
+        training.train({key: planned}, folder)
+
+    def checkpoint(self, *arguments: Any) -> Any:
+        """What submitit queues again: the same, since the folder holds the state."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, *arguments)
 
 
 def summarize(trained: Mapping[Key, TrainedRun], grid: Grid, out: pathlib.Path) -> str:

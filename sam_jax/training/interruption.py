@@ -20,8 +20,11 @@ from sam_jax.training import parallel
 from sam_jax.training.errors import Interrupted
 
 NOTHING, SAVE = 0, 1  # signals that are seen to have greater numbers
-# What a terminal, a scheduler's end and its warning before that send.
-SIGNALS = (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM)
+# A scheduler's warnings before it ends a job. A library such as submitit has a handler
+# of its own for one of them, which puts the job into the queue again.
+WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
+# What a terminal, a scheduler's warning and its end send.
+SIGNALS = (signal.SIGINT, *WARNINGS, signal.SIGTERM)
 
 
 class Requests:
@@ -56,6 +59,19 @@ class Requests:
         """The state has been saved: the clock starts again."""
         self._saved = time.monotonic()
 
+    def hand_on(self, number: int) -> bool:
+        """Gives a warning to the handler that was there before this context.
+
+        Returns: False if there was none, so that the run has to end; True if the
+          handler has come back, and the run may go on.
+        """
+        handler = self._before.get(number)
+        if number not in WARNINGS or not callable(handler):
+            return False
+        self._received = NOTHING
+        handler(number, None)
+        return True
+
     def _asked(self) -> int:
         due = parallel.is_first_process() and self._save_is_due()
         return self._received or (SAVE if due else NOTHING)
@@ -74,9 +90,10 @@ class Requests:
 
     def __enter__(self) -> "Requests":
         if threading.current_thread() is threading.main_thread():
+            library = any(callable(signal.getsignal(number)) for number in WARNINGS)
             for number in SIGNALS:
-                if number == signal.SIGUSR1 and callable(signal.getsignal(number)):
-                    continue  # a scheduler's library, which requeues the job itself
+                if library and number == signal.SIGTERM:
+                    continue  # which does not end the job, but comes with the warning
                 self._before[number] = signal.signal(number, self._note)
         return self
 

@@ -157,7 +157,8 @@ def _train(run: Run, silent: bool) -> dict[str, Any]:
                 asked.saved()
                 if request != SAVE:
                     saver.wait()
-                    raise interrupted(run, request, epoch, len(measured))
+                    if not asked.hand_on(request):
+                        raise interrupted(run, request, epoch, len(measured))
             record = epochs.record(config, setup, epoch, measured)
             if saving.is_due(epoch, config.eval.every_epochs, config.epochs):
                 record |= evaluate(run, state, epoch)

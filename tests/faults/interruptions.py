@@ -10,7 +10,7 @@ import time
 from tests.faults import runs
 from tests.faults.outcome import Outcome
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 RUN_SECONDS = 2.5  # of a start to its end, about: moments are drawn from these
 
 
@@ -21,7 +21,7 @@ def kills(seed: int, tries: int, folder: pathlib.Path) -> Outcome:
 
 
 def signals(seed: int, tries: int, folder: pathlib.Path) -> Outcome:
-    """SIGTERM, SIGINT and SIGUSR1 in turn; no step may be lost."""
+    """SIGTERM, SIGINT, SIGUSR1, SIGUSR2 in turn; no step may be lost."""
     fault = "a signal at a random moment"
     return _until_done(fault, SIGNALS, seed, tries, folder)
 

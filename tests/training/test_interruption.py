@@ -143,7 +143,7 @@ def test_the_second_interrupt_of_a_terminal_ends_at_once():
             signal.raise_signal(signal.SIGINT)
 
 
-def test_another_thread_and_another_handler_are_left_alone():
+def test_another_thread_is_left_alone():
     before = signal.getsignal(signal.SIGTERM)
     seen = []
 
@@ -155,14 +155,65 @@ def test_another_thread_and_another_handler_are_left_alone():
     thread.start()
     thread.join()
     assert seen == [before]
-    own = signal.signal(signal.SIGUSR1, lambda *_: seen.append("requeued"))
+
+
+@pytest.fixture(params=interruption.WARNINGS)
+def library(request):
+    """A scheduler's library, with handlers as submitit has them: the signal it waits
+    for, and what it has done.
+    """
+    done, number = [], request.param
+
+    def warned(*_):
+        done.append("queued again")
+        raise SystemExit
+
+    handlers = {signal.SIGTERM: lambda *_: done.append("bypassed"), number: warned}
+    before = {n: signal.signal(n, handler) for n, handler in handlers.items()}
+    yield number, done
+    for n, handler in before.items():
+        signal.signal(n, handler)
+
+
+def test_a_schedulers_library_queues_a_run_that_has_saved_its_last_step(
+    tmp_path, monkeypatch, uninterrupted, library
+):
+    number, done = library
+    saved = []
+    save = saving.Saver.within_epoch
+    monkeypatch.setattr(
+        saving.Saver,
+        "within_epoch",
+        lambda self, now: (saved.append(len(now.measured)), save(self, now)),
+    )
+    with pytest.raises(SystemExit):
+        run_signalled(tmp_path / "run", monkeypatch, number, after=13)
+    assert done == ["queued again"]
+    assert len(saved) == 1
+    run(tmp_path / "run", **RUN)
+    same_run(tmp_path / "run", uninterrupted)
+
+
+def test_a_schedulers_library_bypasses_sigterm(library):
+    _, done = library
+    with Requests(parallel.layout(1)) as asked:
+        signal.raise_signal(signal.SIGTERM)
+        assert asked.read(asked.share()) == interruption.NOTHING
+    assert done == ["bypassed"]
+
+
+def test_a_run_goes_on_where_the_handler_of_a_warning_comes_back(
+    tmp_path, monkeypatch, uninterrupted
+):
+    done = []
+    before = signal.signal(signal.SIGUSR2, lambda *_: done.append("no first process"))
     try:
-        with Requests(parallel.layout(1)) as asked:
-            signal.raise_signal(signal.SIGUSR1)
-            assert asked.read(asked.share()) == interruption.NOTHING
+        with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+            run_signalled(tmp_path / "run", monkeypatch, signal.SIGUSR2, after=13)
     finally:
-        signal.signal(signal.SIGUSR1, own)
-    assert seen[-1] == "requeued"
+        signal.signal(signal.SIGUSR2, before)
+    assert done == ["no first process"]
+    same_run(tmp_path / "run", uninterrupted)
 
 
 def test_a_damaged_state_within_an_epoch_costs_that_epoch_alone(

@@ -1,13 +1,18 @@
 import json
 import os
+import pathlib
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
+import submitit
 
 from experiments import __main__ as cli
-from experiments.harness import sweep
+from experiments.harness import sweep, training
+from experiments.harness.runs import folder_name
 from sam_jax.training import startup
 
 RECIPE = """
@@ -78,6 +83,38 @@ def test_cells_go_through_submitit(recipe, tmp_path):
     assert "1/2 " not in done.stdout  # read, not trained here
     assert len(list(out.glob("runs/*/summary.json"))) == 2
     assert list(out.glob("jobs/*_result.pkl"))
+
+
+@pytest.mark.heavy
+def test_a_job_that_is_warned_is_queued_again_and_goes_on(
+    recipe, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("JAX_ENABLE_X64", "1")
+    monkeypatch.setenv("PYTHONPATH", ".")
+    planned = sweep.plan(sweep.read_recipe(recipe), {"epochs": [60]})
+    (key,) = planned
+    training.train(planned, tmp_path / "whole")
+    executor = submitit.AutoExecutor(tmp_path / "jobs", cluster="local")
+    job = executor.submit(sweep.Job(), key, planned[key], tmp_path / "runs")
+    metrics = tmp_path / "runs" / folder_name(key) / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_text().count("\n") >= 3):
+        assert not job.done()
+        time.sleep(0.05)
+    controller = job._process.pid
+    task = pathlib.Path(f"/proc/{controller}/task/{controller}/children").read_text()
+    os.kill(int(task), signal.SIGUSR2)
+    job.result()
+    assert "Requeued job" in job.stdout()
+    assert records(tmp_path / "runs", key) == records(tmp_path / "whole", key)
+
+
+def records(folder, key):
+    """What a run has measured after each epoch, without the times."""
+    lines = (folder / folder_name(key) / "metrics.jsonl").read_text().splitlines()
+    return [
+        {name: v for name, v in json.loads(line).items() if "second" not in name}
+        for line in lines
+    ]
 
 
 @pytest.mark.parametrize(
