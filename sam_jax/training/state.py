@@ -1,5 +1,6 @@
 """Everything that changes from step to step, and the optimiser that changes it."""
 
+import functools
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -48,21 +49,32 @@ def create(
       ema: whether a moving average of the weights is kept; it starts at the weights.
     """
 
-    @jax.jit  # one program instead of one for every shape of a parameter
-    def create(key: jax.Array) -> State:
-        init_key, step_key = jax.random.split(key)
-        variables = models.initialize(module, init_key, image_shape, dtype)
-        params = variables["params"]
-        return State(
-            params=params,
-            batch_stats=variables.get("batch_stats", {}),
-            opt_state=optimizer.init(params),
-            ema_params=_copy(params) if ema else None,
-            key=jax.random.key_data(step_key),
-            step=jnp.zeros((), jnp.int32),
-        )
+    return _create(
+        jax.random.key(seed), module, optimizer, image_shape, jnp.dtype(dtype), ema
+    )
 
-    return create(jax.random.key(seed))
+
+# One program instead of one for every shape of a parameter, and traced once a module.
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4, 5))
+def _create(
+    key: jax.Array,
+    module: nn.Module,
+    optimizer: optax.GradientTransformation,
+    image_shape: tuple[int, ...],
+    dtype: Any,
+    ema: bool,
+) -> State:
+    init_key, step_key = jax.random.split(key)
+    variables = models.initialize(module, init_key, image_shape, dtype)
+    params = variables["params"]
+    return State(
+        params=params,
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=optimizer.init(params),
+        ema_params=_copy(params) if ema else None,
+        key=jax.random.key_data(step_key),
+        step=jnp.zeros((), jnp.int32),
+    )
 
 
 def start_from(state: State, params: Tree, batch_stats: Tree) -> State:

@@ -174,7 +174,7 @@ def make_objective(
         return Pair(attacked, other), updated
 
     return Objective(
-        predict,
+        jax.jit(predict),  # traced once for the passes at w and at SAM's point
         lambda logits, batch: loss(logits, batch["labels"]),
         l2_penalty(l2),
         has_aux=True,
