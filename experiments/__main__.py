@@ -1,15 +1,19 @@
-"""`python -m experiments list | run NAME --scale=SCALE --out=DIR | sweep | report`.
+"""`python -m experiments list | run NAME --scale=SCALE --out=DIR | sweep | report |
+check`.
 
 `run` writes settings.json, arrays.npz, claims.json and figure.png into DIR; `draw`
 draws the figure anew from the saved arrays; `sweep` trains a grid of one recipe;
-`report` puts all results on one page. `run --dry_run` prints the settings beside the
-paper's, and the number of steps.
-Exit status: 0; 2 for what is refused or could not be trained; 128 plus the number of
-the signal for a command that one has ended: the same command goes on.
+`report` puts all results on one page; `check` recomputes every claim from the saved
+arrays and draws every figure, and writes nothing. `run --dry_run` prints the settings
+beside the paper's, and the number of steps.
+
+Exit status: 0; 1 if `check` finds what is not as it was saved; 2 for what is refused or
+could not be trained; 128 plus the number of the signal for a command that one has
+ended: the same command goes on.
 """
 
 import argparse
-import dataclasses
+import pathlib
 import sys
 import time
 from collections.abc import Sequence
@@ -35,19 +39,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     processes.exit_on_sigterm()
     startup.use_compilation_cache()
     try:
-        arguments.command(arguments)
+        status = arguments.command(arguments)
     except (ValueError, OSError, TrainingError) as error:
         print(f"experiments: {error}", file=sys.stderr)
         return max(2, getattr(error, "status", 2))
     except KeyboardInterrupt:
         print("experiments: interrupted; the same command goes on.", file=sys.stderr)
         return 130
-    return 0
+    return status or 0
 
 
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
-    top = argparse.ArgumentParser("experiments", description=__doc__.splitlines()[0])
+    top = argparse.ArgumentParser("experiments", description=__doc__.split(".")[0])
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     add = commands.add_parser("list", help="all experiments")
     add.set_defaults(command=_list)
@@ -72,6 +76,9 @@ def parser() -> argparse.ArgumentParser:
     add = commands.add_parser("report", help="one page of all results")
     add.add_argument("--results", default="results", metavar="DIR")
     add.set_defaults(command=_report)
+    add = commands.add_parser("check", help="claims and figures again, from arrays")
+    add.add_argument("--results", default="results", metavar="DIR")
+    add.set_defaults(command=_check)
     return top
 
 
@@ -106,7 +113,7 @@ def _run(arguments: argparse.Namespace) -> None:
         return
     out, start = _folder(arguments), time.perf_counter()
     found = execution.execute(arguments.name, arguments.scale, out, _workers(arguments))
-    rows = claims.table([dataclasses.asdict(claim) for claim in found])
+    rows = claims.table([claims.plain(claim, "") for claim in found])
     print(output.table(claims.HEADER, rows))
     print(f"{time.perf_counter() - start:.1f} s. Arrays, claims and figure: {out}")
 
@@ -123,10 +130,31 @@ def _draw(arguments: argparse.Namespace) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
+    for path in report.write(_results(arguments)):
+        print(path)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    """Says a line for every folder of results, and one for what differs there."""
+    folders = sorted(p.parent for p in _results(arguments).rglob(execution.SETTINGS))
+    status = 0
+    for folder in folders:
+        try:
+            found = execution.check(folder)
+            lines = [f"{found.claims} claims as saved"] if not found.odd else found.odd
+            status = max(status, int(bool(found.odd)))
+        except ValueError as error:
+            lines, status = [str(error)], 1
+        print(*(f"{folder}: {line}" for line in lines), sep="\n", flush=True)
+    if not folders:
+        raise ValueError(f"{arguments.results} holds no results of experiments.")
+    return status
+
+
+def _results(arguments: argparse.Namespace) -> pathlib.Path:
     if not arguments.results.strip():
         raise ValueError("Received an empty --results; give the folder of results.")
-    for path in report.write(arguments.results):
-        print(path)
+    return pathlib.Path(arguments.results)
 
 
 def _folder(arguments: argparse.Namespace) -> str:

@@ -47,11 +47,11 @@ SCALES = {
 }
 
 
-def run(settings: Settings) -> tuple[Arrays, list[Claim]]:
+def run(settings: Settings) -> Arrays:
     """Trajectories beside their bounds."""
     s = settings
     pairs = [(x, y) for x in s.grid for y in s.grid]
-    arrays = {
+    return {
         "step_sizes": np.array(pairs),
         **_under_pl(pairs, s.deterministic),
         **_convex(pairs, s.deterministic),
@@ -59,7 +59,6 @@ def run(settings: Settings) -> tuple[Arrays, list[Claim]]:
         **_fixed_steps(s),
         **_decreasing_steps(s),
     }
-    return arrays, list(_claims(arrays))
 
 
 def _under_pl(pairs: Sequence[tuple[float, float]], steps: int) -> Arrays:
@@ -202,7 +201,7 @@ def _both_methods(measure: Callable, keys: jax.Array, values: np.ndarray) -> np.
     return np.stack([compiled(keys, jnp.array(values), own) for own in (False, True)])
 
 
-def _claims(arrays: Arrays) -> Iterator[Claim]:
+def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
     pl = "x^2 + 3 sin^2 x"
     mean_2 = arrays["prop_2"].mean(1)
     mean_loss = arrays["prop_2_loss"].mean(1)
@@ -227,7 +226,7 @@ def _claims(arrays: Arrays) -> Iterator[Claim]:
         excess = np.max((arrays["loss_after"] - arrays["loss_printed"])[mask])
         text = "L(w_1) over its bound on w^2 / 2, excess where the condition allows rho"
         holds = bool(excess <= 1e-12)
-        yield Claim(text, f"Lemma 8, {source}", "<= 0", excess, "<= 0", holds)
+        yield Claim.decided(text, f"Lemma 8, {source}", "<= 0", excess, "<= 0", holds)
     for method, square, loss in zip(METHODS, mean_2, mean_loss, strict=True):
         slope = _slope(arrays["horizons"], square)
         text = f"{method}: rate of the mean |grad L|^2 in T"

@@ -44,14 +44,14 @@ SCALES = {
 }
 
 
-def run(settings: Settings) -> tuple[Arrays, list[Claim]]:
+def run(settings: Settings) -> Arrays:
     """Iterates of the three functions, and their means over step sizes."""
     s, gammas = settings, np.array(settings.gammas)
     grid = np.linspace(*s.small_gammas)
     small = _iterates(scalars.fact_2, s.start[1], s.rho[1], grid, s.steps[1])
     points = jnp.array([0.0, PRINTED_MEAN])
     few, one = s.steps[0], np.ones(1)
-    arrays = {
+    return {
         "gammas": gammas,
         "radii": scalars.cycle_radius(gammas, s.rho[0]),
         "fact_1": _iterates(scalars.fact_1, s.start[0], s.rho[0], gammas, few),
@@ -66,7 +66,6 @@ def run(settings: Settings) -> tuple[Arrays, list[Claim]]:
         ),
         "fact_3": _iterates(scalars.fact_3, s.start[2], s.rho[2], gammas, few),
     }
-    return arrays, list(_claims(arrays))
 
 
 def _iterates(
@@ -89,7 +88,7 @@ def _iterates(
     return np.asarray(jax.jit(jax.vmap(one))(jnp.array(gammas)))
 
 
-def _claims(arrays: Arrays) -> Iterator[Claim]:
+def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
     ends = np.abs(arrays["fact_1"][:, -2:]) / arrays["radii"][:, None]
     text = "I: |w| of the last iterates over gamma rho / (2 - gamma), furthest from 1"
     furthest = ends.flat[np.abs(ends - 1).argmax()]
@@ -112,7 +111,7 @@ def _claims(arrays: Arrays) -> Iterator[Claim]:
     ):
         yield Claim.close(f"II: S({point})", "Fact II", paper, value, 5e-4)
     text = "II: least mean over small step sizes, which is sharper than 0 if positive"
-    yield Claim(text, "Fact II", "> 0", means.min(), "> 0", means.min() > 0)
+    yield Claim.decided(text, "Fact II", "> 0", means.min(), "> 0", means.min() > 0)
 
     moved = np.abs(arrays["fact_3"] - arrays["fact_3"][:, :1]).max()
     text = "III: greatest distance from w = rho, where the slope is -rho"

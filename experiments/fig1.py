@@ -22,13 +22,12 @@ SCALES = {
 }
 
 
-def run(settings: fig9.Settings) -> tuple[Arrays, list[Claim]]:
+def run(settings: fig9.Settings) -> Arrays:
     """Test and training losses of the three methods, [methods, seeds, times]."""
-    arrays = fig9.trajectories(settings, METHODS)
-    return arrays, list(_claims(settings, arrays))
+    return fig9.trajectories(settings, METHODS)
 
 
-def _claims(settings: fig9.Settings, arrays: Arrays) -> Iterator[Claim]:
+def judge(settings: fig9.Settings, arrays: Arrays) -> Iterator[Claim]:
     yield from fig9.against_reference(settings, arrays, METHODS)
     erm, max_sum, sum_max = arrays["test"][:, :, -1]
     text = "last test loss: SumMax below"

@@ -61,9 +61,7 @@ def runs(settings: Settings) -> dict[Key, PlannedRun]:
     return comparison.plan(methods(settings), settings.seeds)
 
 
-def run(
-    settings: Settings, trained: Mapping[Key, TrainedRun]
-) -> tuple[Arrays, list[Claim]]:
+def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
     """Losses and errors on both lines, and how far their ends are apart."""
     s = settings
     alphas = np.linspace(-s.span, 1 + s.span, s.points)
@@ -79,7 +77,7 @@ def run(
         arrays[f"{end}_distance"] = distances[:, i]
         for j, figure in enumerate(FIGURES):
             arrays[f"{end}_{figure}"] = lines[:, i, :, j]
-    return arrays, list(_claims(arrays))
+    return arrays
 
 
 def _lines(erm_dir, sam_dir, alphas) -> tuple[np.ndarray, np.ndarray]:
@@ -101,24 +99,30 @@ def _lines(erm_dir, sam_dir, alphas) -> tuple[np.ndarray, np.ndarray]:
     return np.array(lines), np.array(distances)
 
 
-def _claims(arrays: Arrays) -> Iterator[Claim]:
+def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
     inside = (arrays["alphas"] >= 0) & (arrays["alphas"] <= 1)
     barrier = {end: _barrier(arrays[f"{end}_train_loss"][:, inside]) for end in ENDS}
     text = "barrier of the training loss between ERM and {}, over the higher end"
-    high, low = barrier["sam"].mean(), barrier["ema"].mean()
-    yield Claim(text.format("SAM"), "Fig. 11", "a peak", high, "> 0", high > 0)
-    words = f"< {high:.3g}, that to SAM"
-    yield Claim(text.format("its average"), "Fig. 11", "none", low, words, low < high)
-    peak = float(arrays["sam_test_error"][:, inside].max(1).mean())
-    text = "largest test error between ERM and SAM (%)"
-    yield Claim(text, "Fig. 11", 40, 100 * peak, "< 70", peak < 0.7)
-    far = float(arrays["sam_distance"].mean())
+    yield Claim.mean(text.format("SAM"), "Fig. 11", "a peak", barrier["sam"], low=0)
+    gap = barrier["ema"] - barrier["sam"]
+    words = f"{barrier['ema'].mean():.3g} against {barrier['sam'].mean():.3g}"
+    text = f"{text.format('its average')}, below that to SAM"
+    yield Claim.mean(text, "Fig. 11", "none", gap, high=0, measured=words)
+    error = 100 * arrays["sam_test_error"]
+    ends = np.maximum(error[:, inside][:, 0], error[:, inside][:, -1])
+    peak = error[:, inside].max(1)
+    text = "largest test error between ERM and SAM above the higher end (points)"
+    words = f"{(peak - ends).mean():.1f}, at {peak.mean():.1f} %"
+    yield Claim.mean(
+        text, "Fig. 11", "a peak of 40 %", peak - ends, low=1, measured=words
+    )
+    far, near = arrays["sam_distance"], arrays["ema_distance"]
     text = "|w_SAM - w_ERM| / |w_SAM - start|"
     paper = "about 1/3 (printed of SAM and SWA)"
-    yield Claim(text, "App. D", paper, far, "> 0.2", far > 0.2)
-    near = float(arrays["ema_distance"].mean())
+    yield Claim.mean(text, "App. D", paper, far, low=0.2)
     text = "|w_EMA - w_ERM| / |w_EMA - start|, below that of SAM"
-    yield Claim(text, "App. D", None, near, f"< {far:.3g}", near < far)
+    words = f"{near.mean():.3g} against {far.mean():.3g}"
+    yield Claim.mean(text, "App. D", None, near - far, high=0, measured=words)
 
 
 def _barrier(losses: np.ndarray) -> np.ndarray:

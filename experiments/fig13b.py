@@ -14,11 +14,12 @@ KEYS = ("at", "pairing")
 SCALES = adversarial.scales(Settings())
 
 
-def _claims(arrays: Arrays) -> Iterator[Claim]:
+def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
+    """Robust overfitting, and what the method does to it."""
     yield adversarial.overfits(arrays, "at", "Fig. 13")
     yield adversarial.mitigates(arrays, "pairing", "Fig. 13b")
     yield adversarial.below(arrays, "pairing", "last", "Fig. 13b", None)
     yield adversarial.below(arrays, "pairing", "best", "Fig. 13b", None)
 
 
-runs, run, plot = adversarial.experiment(KEYS, _claims)
+runs, run, plot = adversarial.experiment(KEYS)

@@ -32,7 +32,7 @@ class Settings:
 SCALES = dict.fromkeys(("smoke", "cpu", "paper"), Settings())
 
 
-def run(settings: Settings) -> tuple[Arrays, list[Claim]]:
+def run(settings: Settings) -> Arrays:
     """Losses and derivative changes on a grid of margins (GCE with q = 0.7)."""
     c = settings.offset
     margin = np.linspace(-settings.reach, settings.reach, settings.points)
@@ -42,10 +42,10 @@ def run(settings: Settings) -> tuple[Arrays, list[Claim]]:
         arrays[f"{name}_loss"] = np.asarray(loss(z))
         arrays[f"{name}_offset_loss"] = np.asarray(loss(z - c))
         arrays[f"{name}_change"] = np.asarray(linear.derivative_change(loss, z, c))
-    return arrays, list(_claims(arrays))
+    return arrays
 
 
-def _claims(arrays: Arrays) -> Iterator[Claim]:
+def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
     z, c = arrays["margin"], float(arrays["offset"])
     ce, gce = arrays["CE_change"], arrays["GCE_change"]
     crossing = np.flatnonzero(np.diff(np.sign(gce)))

@@ -15,7 +15,8 @@ KEYS = ("at", "sam", "clean")
 SCALES = adversarial.scales(Settings(recipe="long"))
 
 
-def _claims(arrays: Arrays) -> Iterator[Claim]:
+def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
+    """SAM beside adversarial training, and what attacks do at all."""
     yield adversarial.below(arrays, "sam", "last", "Fig. 7", None)
     yield adversarial.below(arrays, "sam", "best", "Fig. 7", None)
     for key in ("at", "sam"):
@@ -23,4 +24,4 @@ def _claims(arrays: Arrays) -> Iterator[Claim]:
     yield from adversarial.far_below_clean(arrays)
 
 
-runs, run, plot = adversarial.experiment(KEYS, _claims)
+runs, run, plot = adversarial.experiment(KEYS)

@@ -46,10 +46,9 @@ SCALES = {
 }
 
 
-def run(settings: Settings) -> tuple[Arrays, list[Claim]]:
+def run(settings: Settings) -> Arrays:
     """Test and training losses of the six methods, [methods, seeds, times]."""
-    arrays = trajectories(settings, METHODS)
-    return arrays, list(_claims(settings, arrays))
+    return trajectories(settings, METHODS)
 
 
 def trajectories(settings: Settings, names: Sequence[str]) -> Arrays:
@@ -81,7 +80,7 @@ def trajectories(settings: Settings, names: Sequence[str]) -> Arrays:
     return {"times": times, "test": np.asarray(test), "train": np.asarray(train)}
 
 
-def _claims(settings: Settings, arrays: Arrays) -> Iterator[Claim]:
+def judge(settings: Settings, arrays: Arrays) -> Iterator[Claim]:
     yield from against_reference(settings, arrays, METHODS)
     last, train = (
         dict(zip(METHODS, arrays[name][:, :, -1], strict=True))
@@ -100,7 +99,7 @@ def _claims(settings: Settings, arrays: Arrays) -> Iterator[Claim]:
         "decay rate of the training loss over that before T / 2, least of six medians"
     )
     nearer = "> 0.71: nearer to 1 (linear) than to 1/2 (a power of t)"
-    yield Claim(text, "Fig. 9", 1.0, ratio, nearer, bool(ratio > 0.5**0.5))
+    yield Claim.decided(text, "Fig. 9", 1.0, ratio, nearer, bool(ratio > 0.5**0.5))
 
 
 def against_reference(

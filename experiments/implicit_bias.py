@@ -44,7 +44,7 @@ SCALES = {
 }
 
 
-def run(settings: Settings) -> tuple[Arrays, list[Claim]]:
+def run(settings: Settings) -> Arrays:
     """Distances [kinds, stop_losses, alphas, seeds], those of the printed constants,
     the leading order's error [kinds, seeds, rhos], and sizes [kinds, alphas, seeds].
     """
@@ -74,7 +74,7 @@ def run(settings: Settings) -> tuple[Arrays, list[Claim]]:
             arrays["size"].append(leading.sum(-1) / typical)
     stacked = {name: np.asarray(values) for name, values in arrays.items()}
     stacked |= {"alphas": alphas[:, 0], "rhos": np.asarray(s.slope_rhos)}
-    return stacked, list(_claims(s, stacked))
+    return stacked
 
 
 NAMES = ("distance", "tolerance", "printed", "order", "size")
@@ -93,14 +93,14 @@ def _leading_error(s: Settings, data, kind: str) -> np.ndarray:
     return np.linalg.norm(gap, axis=-1)
 
 
-def _claims(settings: Settings, arrays: Arrays) -> Iterator[Claim]:
+def judge(settings: Settings, arrays: Arrays) -> Iterator[Claim]:
     for i, kind in enumerate(KINDS):
         for j, stop in enumerate(settings.stop_losses):
             far = arrays["distance"][i, j].max()
             text = f"{kind}, loss {stop:g}: greatest distance of flow and minimiser"
             bar = 20 * stop**0.5
             source = f"Prop. {3 + i}" + ", corrected" * (i > 0)
-            yield Claim(text, source, 0.0, far, f"< {bar:g}", bool(far < bar))
+            yield Claim.decided(text, source, 0.0, far, f"< {bar:g}", bool(far < bar))
     for i, kind in enumerate(KINDS[1:]):
         yield from _printed_claims(settings, arrays, i)
         source = f"Prop. {4 + i}"
@@ -110,7 +110,9 @@ def _claims(settings: Settings, arrays: Arrays) -> Iterator[Claim]:
         share = " / n" if kind == "max_sum" else ""
         text = f"{kind}: leading |Delta|_1 over 4 d integral of L{share}"
         center = np.exp(np.log(arrays["size"][i]).mean())
-        yield Claim(text, "Sec. 3.1", 1.0, center, "0.5 to 2", bool(0.5 < center < 2))
+        yield Claim.decided(
+            text, "Sec. 3.1", 1.0, center, "0.5 to 2", bool(0.5 < center < 2)
+        )
 
 
 def _printed_claims(settings: Settings, arrays: Arrays, i: int) -> Iterator[Claim]:
@@ -119,13 +121,13 @@ def _printed_claims(settings: Settings, arrays: Arrays, i: int) -> Iterator[Clai
     source, kind = f"Prop. {4 + i}, printed", KINDS[i + 1]
     passed = np.mean(wrong < arrays["tolerance"][i + 1, -1])
     text = f"{kind}: share of flows certified with the constants as printed"
-    yield Claim(text, source, 1.0, passed, ">= 0.95", bool(passed >= 0.95))
+    yield Claim.decided(text, source, 1.0, passed, ">= 0.95", bool(passed >= 0.95))
     for alpha, ratio in zip(settings.alphas, (wrong / right).min(1), strict=True):
         text = (
             f"{kind}, alpha = {alpha:g}: least ratio of its distance to the right one"
         )
         holds = bool(ratio > 100)
-        yield Claim(text, "reference run", "> 100", ratio, "> 100", holds)
+        yield Claim.decided(text, "reference run", "> 100", ratio, "> 100", holds)
 
 
 def plot(arrays: Arrays) -> plotting.Figure:

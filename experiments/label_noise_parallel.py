@@ -47,32 +47,27 @@ def runs(settings: Settings) -> dict[Key, PlannedRun]:
     return comparison.plan([*noisy, *attacked], settings.seeds)
 
 
-def run(
-    settings: Settings, trained: Mapping[Key, TrainedRun]
-) -> tuple[Arrays, list[Claim]]:
+def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
     """Test errors on noisy labels and robust errors over epochs."""
     noisy, _ = methods(settings)
     on_noise = {key: run for key, run in trained.items() if key[0] in NOISY}
     attacked = {key: run for key, run in trained.items() if key[0] not in NOISY}
-    arrays = {
+    return {
         **comparison.collect(noisy, settings.seeds, on_noise, figures=FIGURES),
         **adversarial.collect(settings, ("at", "sam"), attacked),
     }
-    return arrays, list(_claims(arrays))
 
 
-def _claims(arrays: Arrays) -> Iterator[Claim]:
+def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
     for erm, sam, what in (
         ("noisy_at", "noisy_sam", "noisy labels: test error"),
         ("at", "sam", "attacks: robust test error"),
     ):
-        rise = comparison.rise(arrays, erm)
+        rise = comparison.rises(arrays, erm)
         text = f"{what} of ERM rises after its best epoch (points)"
-        yield Claim(text, "Sec. 5", "> 0", rise, "> 0", rise > 0)
-        errors = (comparison.chosen(arrays, key, "last") for key in (sam, erm))
-        yield comparison.lower(
-            f"{what} of SAM below ERM's, last", "Sec. 5", None, *errors
-        )
+        yield Claim.mean(text, "Sec. 5", "> 0", rise, low=0)
+        text = f"{what} of SAM below ERM's, last"
+        yield comparison.lower(text, "Sec. 5", None, arrays, sam, erm, "last")
 
 
 def plot(arrays: Arrays) -> plotting.Figure:

@@ -4,9 +4,9 @@ With BatchNorm a group has statistics of its own, so that smaller groups change 
 network as well as the perturbation, and m = 1 has none. Otherwise as `m_sharpness`.
 """
 
-from experiments.m_sharpness import Settings, methods, plot, run, runs
+from experiments.m_sharpness import Settings, judge, methods, plot, run, runs
 
-__all__ = ["SCALES", "SOURCE", "methods", "plot", "run", "runs"]
+__all__ = ["SCALES", "SOURCE", "judge", "methods", "plot", "run", "runs"]
 
 SOURCE = "m-sharpness, BatchNorm and GroupNorm"
 SCALES = {

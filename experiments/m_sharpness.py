@@ -84,39 +84,36 @@ def runs(settings: Settings) -> dict[Key, PlannedRun]:
     return comparison.plan(methods(settings), settings.seeds)
 
 
-def run(
-    settings: Settings, trained: Mapping[Key, TrainedRun]
-) -> tuple[Arrays, list[Claim]]:
+def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
     """Errors of all runs, and whether each m does better than ERM."""
     arrays = dict(comparison.collect(methods(settings), settings.seeds, trained))
     batch = next(iter(runs(settings).values())).config.batch_size
     arrays["m"] = np.array(settings.m)
     arrays["sizes"] = np.array([m or batch for m in settings.m])
     arrays["norms"] = np.array(settings.norms)
-    return arrays, list(_claims(arrays))
+    return arrays
 
 
-def _claims(arrays: Arrays) -> Iterator[Claim]:
+def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
     for norm in arrays["norms"]:
         for key, label in _of_norm(arrays, norm).items():
             if key == f"{norm}_erm":
                 continue
             text = f"{NORMS[norm]}: {label} below ERM, test error, best epoch"
-            errors = [
-                comparison.chosen(arrays, k, "best") for k in (key, f"{norm}_erm")
-            ]
-            yield comparison.lower(text, "m-sharpness", None, *errors)
+            yield comparison.lower(
+                text, "m-sharpness", None, arrays, key, f"{norm}_erm"
+            )
         keys = list(_of_norm(arrays, norm))[1:]
         if len(keys) < 2:
             continue
         smallest, batch = keys[0], keys[-1]
         names = [_of_norm(arrays, norm)[key] for key in (smallest, batch)]
         text = f"{NORMS[norm]}: {names[0]} below {names[1]}, test error, best epoch"
-        errors = [comparison.chosen(arrays, key, "best") for key in (smallest, batch)]
-        yield comparison.lower(text, "Foret et al. 2021, Sec. 4.1", None, *errors)
+        source = "Foret et al. 2021, Sec. 4.1"
+        yield comparison.lower(text, source, None, arrays, smallest, batch)
         ratio = comparison.rho(arrays, smallest) / comparison.rho(arrays, batch)
         text = f"{NORMS[norm]}: best rho of {names[0]} over that of {names[1]}"
-        yield Claim(text, "m-sharpness", None, ratio, "< 1", ratio < 1)
+        yield Claim.decided(text, "m-sharpness", None, ratio, "< 1", ratio < 1)
 
 
 def _of_norm(arrays: Arrays, norm: str) -> dict[str, str]:

@@ -37,7 +37,7 @@ SCALES = {
 }
 
 
-def run(settings: Settings) -> tuple[Arrays, list[Claim]]:
+def run(settings: Settings) -> Arrays:
     """Test losses of the flows' ends, [rhos, seeds, m], and of ERM, [seeds]."""
     s = settings
     data = sparse_regression.sample(range(s.seeds), n=s.n)
@@ -49,23 +49,24 @@ def run(settings: Settings) -> tuple[Arrays, list[Claim]]:
         return np.asarray(sparse_regression.test_loss(end, data.beta, 1 / 4))
 
     errors = [test_loss("sum_max", m=int(m), rho=rhos[:, None]) for m in sizes]
-    arrays = {
+    return {
         "m": sizes,
         "rhos": rhos,
         "erm": test_loss("erm"),
         "test": np.stack(errors, -1),
     }
-    return arrays, list(_claims(arrays))
 
 
-def _claims(arrays: Arrays) -> Iterator[Claim]:
+def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
     for rho, test in zip(arrays["rhos"], arrays["test"], strict=True):
         text = f"rho = {rho:g}: test loss of m = 1 below that of m = n"
         yield Claim.share(text, "Sec. 3.1", test[:, 0] < test[:, -1])
         text = f"rho = {rho:g}: geometric mean of the test loss rises with m"
         mean = np.log(test).mean(0)
         rising = bool(np.all(np.diff(mean) > 0))
-        yield Claim(text, "Sec. 3.1", 1.0, float(rising), "at every step of m", rising)
+        yield Claim.decided(
+            text, "Sec. 3.1", 1.0, float(rising), "at every step of m", rising
+        )
 
 
 def plot(arrays: Arrays) -> plotting.Figure:

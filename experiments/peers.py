@@ -85,9 +85,7 @@ def runs(settings: Settings) -> dict[Key, PlannedRun]:
     return comparison.plan(methods(settings), settings.seeds)
 
 
-def run(
-    settings: Settings, trained: Mapping[Key, TrainedRun]
-) -> tuple[Arrays, list[Claim]]:
+def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
     """Errors of all peers, and how long a step of each takes."""
     arrays: dict[str, np.ndarray] = {}
     for method in methods(settings):
@@ -97,7 +95,7 @@ def run(
         seconds = [_seconds_per_epoch(t) for t in own.values()]
         arrays[f"{method.key}_seconds"] = np.array(np.median(seconds))
     arrays["peers"] = np.array(settings.peers)
-    return arrays, list(_claims(arrays))
+    return arrays
 
 
 def _seconds_per_epoch(run: TrainedRun) -> float:
@@ -105,22 +103,19 @@ def _seconds_per_epoch(run: TrainedRun) -> float:
     return float(np.median(np.diff(run.curve("seconds"), prepend=0)))
 
 
-def _claims(arrays: Arrays) -> Iterator[Claim]:
+def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
     labels = {key: PEERS[key][0] for key in arrays["peers"]}
     for key, label in labels.items():
         if key in ("erm", "erm_long"):
             continue
-        errors = [comparison.chosen(arrays, k, "best") for k in (key, "erm")]
         text = f"{label} below ERM at equal steps: test error, best epoch"
-        yield comparison.lower(text, "peers", None, *errors)
+        yield comparison.lower(text, "peers", None, arrays, key, "erm")
     if "erm_long" in labels:
-        errors = [comparison.chosen(arrays, k, "best") for k in ("sam", "erm_long")]
         text = "SAM below ERM at equal gradients: test error, best epoch"
-        yield comparison.lower(text, "peers", None, *errors)
+        yield comparison.lower(text, "peers", None, arrays, "sam", "erm_long")
     if "random" in labels:
-        errors = [comparison.chosen(arrays, k, "last") for k in ("sam", "random")]
         text = "SAM below the random perturbation: test error, last epoch"
-        yield comparison.lower(text, "control", None, *errors)
+        yield comparison.lower(text, "control", None, arrays, "sam", "random", "last")
 
 
 def plot(arrays: Arrays) -> plotting.Figure:

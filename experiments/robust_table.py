@@ -40,16 +40,14 @@ def runs(settings: Settings) -> dict[Key, PlannedRun]:
     return comparison.plan(adversarial.methods(settings, KEYS), settings.seeds)
 
 
-def run(
-    settings: Settings, trained: Mapping[Key, TrainedRun]
-) -> tuple[Arrays, list[Claim]]:
+def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
     """Robust errors by PGD, and of the chosen runs by AutoAttack, f[seeds, when]."""
     arrays = dict(adversarial.collect(settings, KEYS, trained))
     for key in KEYS:
         rho = list(arrays[f"{key}_rho"])[comparison.index(arrays, key)]
         chosen = [trained[key, rho, seed] for seed in settings.seeds]
         arrays[f"{key}_auto"] = np.array([_attacked(r, settings) for r in chosen])
-    return arrays, list(_claims(arrays))
+    return arrays
 
 
 def _attacked(run: TrainedRun, settings: Settings) -> list[float]:
@@ -58,18 +56,19 @@ def _attacked(run: TrainedRun, settings: Settings) -> list[float]:
     return [1 - float(a.result.robust.mean()) for a in found]
 
 
-def _claims(arrays: Arrays) -> Iterator[Claim]:
+def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
     for key in ("sam", "pairing"):
         for i, when in enumerate(WHEN):
             text = f"{adversarial.METHODS[key][0]} below plain by AutoAttack, {when}"
             paper = f"{PAPER[key]} against {PAPER['at']}" if when == "best" else None
             errors = (arrays[f"{k}_auto"][:, i] for k in (key, "at"))
-            yield comparison.lower(text, SOURCE, paper, *errors)
+            yield comparison.paired(text, SOURCE, paper, *errors)
     for key in KEYS:
-        last = comparison.chosen(arrays, key, "last").mean()
-        gap = 100 * float(arrays[f"{key}_auto"][:, 1].mean() - last)
+        gap = arrays[f"{key}_auto"][:, 1] - comparison.chosen(arrays, key, "last")
         text = f"{adversarial.METHODS[key][0]}: AutoAttack above PGD, last (points)"
-        yield Claim(text, SOURCE, None, gap, "<= 10: no masking", gap <= 10)
+        yield Claim.mean(
+            text, f"control of {SOURCE}: masking", None, 100 * gap, high=10
+        )
 
 
 def plot(arrays: Arrays) -> plotting.Figure:

@@ -100,9 +100,7 @@ def runs(settings: Settings) -> dict[Key, PlannedRun]:
     return comparison.plan(methods(settings), settings.seeds)
 
 
-def run(
-    settings: Settings, trained: Mapping[Key, TrainedRun]
-) -> tuple[Arrays, list[Claim]]:
+def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
     """Errors under every factor, and whether the order of Table 1 is seen."""
     arrays: dict[str, np.ndarray] = {"factors": np.array(settings.factors)}
     for factor in settings.factors:
@@ -114,13 +112,12 @@ def run(
             {k: t for k, t in trained.items() if k[0] in {m.key for m in some}},
             curves={},
         )
-    return arrays, list(_claims(arrays))
+    return arrays
 
 
-def _claims(arrays: Arrays) -> Iterator[Claim]:
+def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
     for factor in arrays["factors"]:
         for at in ("best", "last"):
-            errors = {k: comparison.chosen(arrays, f"{factor}_{k}", at) for k in LABELS}
             title = f"{TITLES[factor]}, {at} epoch"
             for better, worse in (
                 ("sam_derivative", "sam_direction"),
@@ -128,9 +125,8 @@ def _claims(arrays: Arrays) -> Iterator[Claim]:
                 ("sam_derivative", "erm"),
             ):
                 text = f"{title}: {LABELS[better]} below {LABELS[worse]}"
-                yield comparison.lower(
-                    text, "Table 1", None, errors[better], errors[worse]
-                )
+                pair = (f"{factor}_{key}" for key in (better, worse))
+                yield comparison.lower(text, "Table 1", None, arrays, *pair, at)
 
 
 def plot(arrays: Arrays) -> plotting.Figure:

@@ -90,9 +90,7 @@ def runs(settings: Settings) -> dict[Key, PlannedRun]:
     return found
 
 
-def run(
-    settings: Settings, trained: Mapping[Key, TrainedRun]
-) -> tuple[Arrays, list[Claim]]:
+def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
     """Errors of the last weights and of their averages, and Table 2's order."""
     s = settings
     arrays: dict[str, np.ndarray] = {
@@ -110,10 +108,10 @@ def run(
                     arrays[f"{method.key}_ema_{name}"] = averaged[
                         f"{method.key}_{name}"
                     ]
-    return arrays, list(_claims(arrays))
+    return arrays
 
 
-def _claims(arrays: Arrays) -> Iterator[Claim]:
+def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
     pairs = [
         ("ce_sam", "ce"),
         ("gce_sam", "ce_sam"),
@@ -124,12 +122,12 @@ def _claims(arrays: Arrays) -> Iterator[Claim]:
     labels = LABELS | AVERAGED
     for column in arrays["columns"]:
         for pair in pairs:
-            errors = [
-                comparison.chosen(arrays, f"{column}_{key}", "best") for key in pair
-            ]
+            keys = [f"{column}_{key}" for key in pair]
             text = "{} below {}".format(*(labels[key] for key in pair))
             text = f"{_title(column)}: {text}, best epoch"
-            yield comparison.lower(text, "Table 2", _paper(*pair, column), *errors)
+            yield comparison.lower(
+                text, "Table 2", _paper(*pair, column), arrays, *keys
+            )
 
 
 def _paper(better: str, worse: str, column: str) -> str | None:

@@ -1,7 +1,7 @@
 """What the experiments on adversarial training share: methods, arrays, claims."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from configs import cifar10_at
@@ -45,23 +45,14 @@ def scales(paper: Settings) -> dict[str, Settings]:
     }
 
 
-def experiment(
-    keys: Sequence[str], judge: Callable[[Arrays], Iterable[Claim]]
-) -> tuple[Callable, Callable, Callable]:
-    """The `runs`, `run` and `plot` of an experiment on some of METHODS.
-
-    Args:
-      judge: arrays -> claims.
-    """
+def experiment(keys: Sequence[str]) -> tuple[Callable, Callable, Callable]:
+    """The `runs`, `run` and `plot` of an experiment on some of METHODS."""
 
     def runs(settings: Settings) -> dict[Key, PlannedRun]:
         return comparison.plan(methods(settings, keys), settings.seeds)
 
-    def run(
-        settings: Settings, trained: Mapping[Key, TrainedRun]
-    ) -> tuple[Arrays, list[Claim]]:
-        arrays = collect(settings, keys, trained)
-        return arrays, list(judge(arrays))
+    def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
+        return collect(settings, keys, trained)
 
     def plot(arrays: Arrays) -> plotting.Figure:
         return draw(arrays, keys)
@@ -99,34 +90,37 @@ def collect(
 def overfits(arrays: Arrays, key: str, source: str) -> Claim:
     """The claim that the last robust error is above the best epoch's."""
     text = f"{METHODS[key][0]} overfits: last robust test error above the best epoch's"
-    rise = comparison.rise(arrays, key)
-    return Claim(f"{text} (points)", source, "> 0", rise, "> 0", rise > 0)
+    rise, rho = comparison.rises(arrays, key), comparison.radii(arrays, [key])
+    return Claim.mean(f"{text} (points)", source, "> 0", rise, low=0, rho=rho)
 
 
 def mitigates(arrays: Arrays, key: str, source: str) -> Claim:
     """The claim that a method overfits less than plain adversarial training."""
-    rise = {name: comparison.rise(arrays, name) for name in ("at", key)}
+    rise, plain = (comparison.rises(arrays, name) for name in (key, "at"))
     text = f"{METHODS[key][0]} overfits less: rise of the robust test error (points)"
-    measured = f"{rise[key]:.1f} against {rise['at']:.1f}"
-    return Claim(text, source, None, measured, "less", rise[key] < rise["at"])
+    measured = f"{rise.mean():.1f} against {plain.mean():.1f}"
+    rho = comparison.radii(arrays, [key])
+    return Claim.mean(
+        text, source, "less", rise - plain, high=0, measured=measured, rho=rho
+    )
 
 
-def below(arrays: Arrays, key: str, name: str, source: str, paper: Any) -> Claim:
+def below(arrays: Arrays, key: str, at: str, source: str, paper: Any) -> Claim:
     """The claim that a method's robust error is below adversarial training's."""
-    when = {"best": "best epoch by validation", "last": "last epoch"}[name]
-    errors = (comparison.chosen(arrays, k, name) for k in (key, "at"))
+    when = {"best": "best epoch by validation", "last": "last epoch"}[at]
     text = f"{METHODS[key][0]} below plain: robust test error, {when}"
-    return comparison.lower(text, source, paper, *errors)
+    return comparison.lower(text, source, paper, arrays, key, "at", at)
 
 
 def far_below_clean(arrays: Arrays) -> Iterator[Claim]:
     """The claim that adversarial training helps at all, where clean runs are there."""
-    errors = (comparison.chosen(arrays, key, "last") for key in ("at", "clean"))
     text = "adversarial training 30 points below ordinary: robust test error, last"
-    yield comparison.lower(text, "target", None, *errors, margin=0.30)
-    error = float(comparison.chosen(arrays, "at", "last").mean())
+    yield comparison.lower(
+        text, "target", None, arrays, "at", "clean", "last", margin=0.30
+    )
+    error = 100 * comparison.chosen(arrays, "at", "last")
     text = "the radius leaves a robust error of 20-70%: adversarial training, last"
-    yield Claim(text, "target", None, error, "0.2-0.7", 0.2 <= error <= 0.7)
+    yield Claim.mean(text, "target", None, error, low=20, high=70)
 
 
 def draw(arrays: Arrays, keys: Sequence[str]) -> plotting.Figure:

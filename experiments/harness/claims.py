@@ -1,42 +1,92 @@
 """What an experiment finds: arrays, and the paper's claims against them."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import json
+import math
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from experiments.harness import statistics
+from experiments.harness.statistics import (
+    CONTRARY,
+    HOLDS,
+    LEVEL,
+    VERDICTS,
+    Interval,
+)
+
 Arrays = Mapping[str, np.ndarray]
 Value = float | int | str | None
+# Of the paper, of a run or derivation of our own, of ours alone, of method or code.
+KINDS = ("paper", "reference", "target", "control")
+STATEMENTS = ("Fig.", "Table", "Prop.", "Lemma", "Fact", "Sec.", "App.", "Eq.", "Thm.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
     """One statement of the paper, or of its correction, against a measurement.
 
-    claim: the statement, in words that say what `holds` confirms or denies.
-    source: where it stands, "Fig. 4" or "Prop. 11, corrected".
-    paper: the value printed or derived there, or that of an independent run where the
-      source says "reference run"; None where there is none.
+    claim: the statement, in words that say what "holds" confirms.
+    source: where it stands, "Fig. 4" or "Prop. 11, corrected"; "reference run" for a
+      number of a run of our own, "target" for a goal of ours.
+    expected: the value printed or derived there, None where there is none.
     measured: the value of this run.
     tolerance: what `measured` may be and still confirm the claim, a number or words.
-    holds: whether the measurement confirms the claim.
+    verdict: one of `statistics.VERDICTS`.
+    interval: what is decided by, at LEVEL; None where nothing is random.
+    seeds: how many it is over. rho: the radii chosen, in words.
     """
 
     claim: str
     source: str
-    paper: Value
+    expected: Value
     measured: Value
     tolerance: Value
-    holds: bool
+    verdict: str
+    interval: Interval | None = None
+    seeds: int | None = None
+    rho: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """One of KINDS, by the source."""
+        return kind_of(self.source)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the measurement confirms the claim."""
+        return self.verdict == HOLDS
+
+    @classmethod
+    def decided(
+        cls,
+        claim: str,
+        source: str,
+        expected: Value,
+        measured: Value,
+        tolerance: Value,
+        holds: Any,
+        **others: Any,
+    ) -> "Claim":
+        """A claim on what is not random: it holds, or the contrary does."""
+        verdict = HOLDS if holds else CONTRARY
+        return cls(claim, source, expected, measured, tolerance, verdict, **others)
 
     @classmethod
     def close(
-        cls, claim: str, source: str, paper: float, measured: float, tolerance: float
+        cls,
+        claim: str,
+        source: str,
+        expected: float,
+        measured: float,
+        tolerance: float,
     ) -> "Claim":
-        """A claim that holds if |measured - paper| <= tolerance."""
-        holds = abs(measured - paper) <= tolerance
-        return cls(claim, source, paper, measured, tolerance, holds)
+        """A claim that holds if |measured - expected| <= tolerance."""
+        holds = abs(measured - expected) <= tolerance
+        return cls.decided(claim, source, expected, measured, tolerance, holds)
 
     @classmethod
     def below(
@@ -45,51 +95,120 @@ class Claim:
         """A claim that a quantity stays below its bound, by the greatest ratio."""
         ratio = float(np.max(measured / bound))
         text = f"{claim}: greatest ratio to the bound"
-        return cls(text, source, "<= 1", ratio, "<= 1", ratio <= 1 + 1e-9)
+        return cls.decided(text, source, "<= 1", ratio, "<= 1", ratio <= 1 + 1e-9)
 
     @classmethod
     def share(cls, claim: str, source: str, holding: np.ndarray) -> "Claim":
-        """A claim on every seed, which holds if it is true on 95% of them.
+        """A claim that is true on most seeds: on more than half of all there are.
 
         Args:
           holding: bool, one a seed.
         """
-        share = np.mean(holding)
-        return cls(claim, source, 1.0, share, ">= 0.95 of seeds", share >= 0.95)
+        true, count = int(np.sum(holding)), len(holding)
+        interval = statistics.of_share(true, count)
+        verdict = statistics.verdict(interval, 0.5, math.inf)
+        text = f"{claim}: share of seeds"
+        share, words = true / count, "> 1/2"
+        return cls(text, source, 1.0, share, words, verdict, interval, count)
 
     @classmethod
     def mean(
         cls,
         claim: str,
         source: str,
-        paper: float,
+        expected: Value,
         values: np.ndarray,
         *,
-        seeds: float = 10,
-        slack: float = 0.0,
+        low: float = -math.inf,
+        high: float = math.inf,
+        measured: Value = None,
+        rho: str | None = None,
     ) -> "Claim":
-        """A claim that holds if the mean of `values` agrees with one of other seeds.
-
-        Four standard errors of the difference of two means are allowed.
+        """A claim that a mean over all seeds there are lies within (low, high).
 
         Args:
-          values: one a seed. seeds: how many `paper` is the mean of; inf if exact.
-          slack: added to the tolerance, such as the rounding of `paper`.
+          values: one a seed. measured: words in place of their mean.
         """
-        spread = values.std(ddof=1) * (1 / seeds + 1 / len(values)) ** 0.5
-        return cls.close(claim, source, paper, values.mean(), 4 * spread + slack)
+        interval = statistics.of_mean(values)
+        verdict = statistics.verdict(interval, low, high)
+        return cls(
+            claim,
+            source,
+            expected,
+            float(np.mean(values)) if measured is None else measured,
+            _range(low, high),
+            verdict,
+            interval,
+            len(values),
+            rho,
+        )
+
+    @classmethod
+    def agrees(
+        cls,
+        claim: str,
+        source: str,
+        expected: float,
+        values: np.ndarray,
+        *,
+        within: float,
+    ) -> "Claim":
+        """A claim that a mean over seeds is the expected one, to `within` of it."""
+        low, high = expected - within, expected + within
+        return cls.mean(claim, source, expected, values, low=low, high=high)
 
 
-def plain(claim: Claim) -> dict[str, Any]:
-    """A claim as JSON values; NumPy and JAX scalars become Python's."""
-    fields = dataclasses.asdict(claim)
-    return {
+def kind_of(source: str) -> str:
+    """One of KINDS, by where a statement stands."""
+    if source.startswith(STATEMENTS):
+        return "paper"
+    first = source.split(" ")[0]
+    return first if first in ("reference", "target") else "control"
+
+
+def _range(low: float, high: float) -> str:
+    if math.isinf(low):
+        return f"< {high:.4g}"
+    return f"> {low:.4g}" if math.isinf(high) else f"{low:.4g} to {high:.4g}"
+
+
+def plain(claim: Claim, command: str) -> dict[str, Any]:
+    """A claim as JSON values; NumPy and JAX scalars become Python's.
+
+    Args:
+      command: that measures it.
+    """
+    found = {
         key: value.item() if hasattr(value, "item") else value
-        for key, value in fields.items()
+        for key, value in dataclasses.asdict(claim).items()
+    }
+    expected = found.pop("expected")
+    paper = claim.kind == "paper"
+    finite = found["interval"] is not None and all(map(math.isfinite, claim.interval))
+    return {
+        "claim": found.pop("claim"),
+        "source": found.pop("source"),
+        "kind": claim.kind,
+        "paper": expected if paper else None,
+        "reference": None if paper else expected,
+        **found,
+        "interval": list(claim.interval) if finite else None,
+        "command": command,
     }
 
 
-HEADER = ["claim", "source", "paper", "measured", "tolerance", "verdict"]
+def read(path: pathlib.Path) -> list[dict[str, Any]]:
+    """A file of claims. Those of older versions said of each only whether it holds."""
+    found = json.loads(path.read_text())
+    for claim in found:
+        if "holds" in claim:
+            claim["verdict"] = HOLDS if claim.pop("holds") else CONTRARY
+            claim["kind"] = kind_of(claim["source"])
+    return found
+
+
+HEADER = ["claim", "source", "expected", "measured", f"{LEVEL:.0%} interval", "seeds"]
+HEADER += ["rho", "verdict"]
 
 
 def table(claims: Sequence[Mapping[str, Any]]) -> list[list[str]]:
@@ -98,11 +217,32 @@ def table(claims: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         [
             claim["claim"],
             claim["source"],
-            *(show(claim[key]) for key in ("paper", "measured", "tolerance")),
-            "holds" if claim["holds"] else "does not hold",
+            _expected(claim),
+            show(claim["measured"]),
+            " to ".join(map(show, claim.get("interval") or ["-"])),
+            show(claim.get("seeds")),
+            claim.get("rho") or "-",
+            claim["verdict"],
         ]
         for claim in claims
     ]
+
+
+def _expected(claim: Mapping[str, Any]) -> str:
+    """What the paper prints, or else a run of our own or what the claim allows."""
+    if claim.get("paper") is not None:
+        return f"{show(claim['paper'])} ({show(claim['tolerance'])})"
+    if claim.get("reference") is not None:
+        return f"ours {show(claim['reference'])} ({show(claim['tolerance'])})"
+    return show(claim["tolerance"])
+
+
+def count(claims: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """kind -> verdict -> how many claims."""
+    found = {kind: dict.fromkeys(VERDICTS, 0) for kind in KINDS}
+    for claim in claims:
+        found[claim["kind"]][claim["verdict"]] += 1
+    return found
 
 
 def show(value: Value) -> str:

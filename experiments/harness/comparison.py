@@ -170,10 +170,10 @@ def rho(arrays: Arrays, key: str) -> float:
     return float(arrays[f"{key}_rho"][index(arrays, key)])
 
 
-def rise(arrays: Arrays, key: str) -> float:
-    """By how many points the last error is above the best epoch's, mean over seeds."""
+def rises(arrays: Arrays, key: str) -> np.ndarray:
+    """By how many points the last error is above the best epoch's, f[S]."""
     best, last = (chosen(arrays, key, name) for name in ("best", "last"))
-    return 100 * float(np.mean(last - best))
+    return 100 * (last - best)
 
 
 def spread(errors: np.ndarray) -> str:
@@ -186,32 +186,63 @@ def lower(
     text: str,
     source: str,
     paper: str | None,
+    arrays: Arrays,
+    better: str,
+    worse: str,
+    at: str = "best",
+    *,
+    margin: float = 0.0,
+) -> Claim:
+    """The claim that the error of one method is below that of another.
+
+    Args:
+      better, worse: keys of the methods, each at its rho by validation.
+      at: "best", the epoch by validation, or "last"; the other one is told beside it.
+      margin: by how much, >= 0; or, if negative, how much above it may be.
+    """
+    keys = better, worse
+    errors = [chosen(arrays, key, at) for key in keys]
+    claim = paired(text, source, paper, *errors, margin=margin, rho=radii(arrays, keys))
+    other = "last" if at == "best" else "best"
+    beside = [spread(chosen(arrays, key, other)) for key in keys]
+    words = f"{claim.measured} ({other}: {beside[0]}, {beside[1]})"
+    return dataclasses.replace(claim, measured=words)
+
+
+def paired(
+    text: str,
+    source: str,
+    paper: str | None,
     better: np.ndarray,
     worse: np.ndarray,
     *,
     margin: float = 0.0,
+    rho: str | None = None,
 ) -> Claim:
-    """The claim that the errors `better` are below `worse`, on average over seeds.
+    """The claim that the errors `better` are below `worse`, by the 95% interval of the
+    mean of their differences, in points.
 
     Args:
       better, worse: errors of the same seeds, f[S].
       margin: by how much, >= 0; or, if negative, how much above they may be.
     """
-    count = int(np.sum(better <= worse - margin))
-    measured = (
-        f"{spread(better)} against {spread(worse)}; {count} of {len(better)} seeds"
+    measured = f"{spread(better)} against {spread(worse)}"
+    differences = 100 * (np.asarray(better) - np.asarray(worse))
+    high = -100 * margin
+    return Claim.mean(
+        f"{text} (%)", source, paper, differences, high=high, measured=measured, rho=rho
     )
-    words = f"lower by {100 * margin:g} points" if margin else "lower mean"
-    if margin < 0:
-        words = f"at most {-100 * margin:g} points above"
-    return Claim(
-        f"{text} (%)",
-        source,
-        paper,
-        measured,
-        words,
-        bool(np.mean(better) < np.mean(worse) - margin),
-    )
+
+
+def radii(arrays: Arrays, keys: Sequence[str]) -> str | None:
+    """The rho of each method that has a grid, and whether it ends the grid."""
+    found = []
+    for key in keys:
+        values, at = arrays[f"{key}_rho"], index(arrays, key)
+        if len(values) > 1:
+            edge = " (edge of its grid)" if at in (0, len(values) - 1) else ""
+            found.append(f"{key} {values[at]:g}{edge}")
+    return ", ".join(found) or None
 
 
 def _padded(curve: np.ndarray, length: int) -> np.ndarray:

@@ -1,11 +1,18 @@
-"""One experiment from its settings to a folder of results: computed, saved, drawn."""
+"""One experiment from its settings to a folder of results: computed, saved, judged,
+drawn; and checked again from what was saved.
+"""
 
 import functools
+import importlib.metadata
+import itertools
 import json
 import pathlib
+import platform
+import subprocess
+import zipfile
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,6 +25,7 @@ from sam_jax.training.keys import KEYS
 
 SETTINGS, ARRAYS, CLAIMS = "settings.json", "arrays.npz", "claims.json"
 FIGURE, RUNS = "figure.png", "runs"
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "matplotlib")
 
 
 def execute(name: str, scale: str, out: output.Path, workers: int = 1) -> list[Claim]:
@@ -35,13 +43,96 @@ def execute(name: str, scale: str, out: output.Path, workers: int = 1) -> list[C
     record = {"experiment": name, "scale": scale, "settings": settings}
     refuse_other_settings(out, record)
     with jax.enable_x64(getattr(module, "X64", False)):
-        arrays, found = module.run(*_inputs(module, scale, out, workers))
+        arrays = module.run(*_inputs(module, scale, out, workers))
+    found = list(module.judge(module.SCALES[scale], arrays))
     out.mkdir(parents=True, exist_ok=True)
+    record |= {"methods": registry.methods(name, scale), **environment()}
     output.write_json(out / SETTINGS, record)
     output.write_arrays(out / ARRAYS, arrays)
-    output.write_json(out / CLAIMS, [claims.plain(claim) for claim in found])
+    output.write_json(out / CLAIMS, _plain(found, name, scale))
     draw(name, out)
     return found
+
+
+def _plain(found: list[Claim], name: str, scale: str) -> list[dict[str, Any]]:
+    command = f"python -m experiments run {name} --scale={scale}"
+    return [claims.plain(claim, command) for claim in found]
+
+
+def environment() -> dict[str, Any]:
+    """The commit and the versions that results are made with."""
+    git = ["git", "-C", str(pathlib.Path(__file__).parent)]
+    ask = functools.partial(subprocess.run, capture_output=True, text=True, check=False)
+    commit = ask([*git, "rev-parse", "--short=12", "HEAD"]).stdout.strip()
+    changed = ask([*git, "status", "--porcelain", "--untracked-files=no"]).stdout
+    return {
+        "commit": f"{commit or 'unknown'}{' and changes' * bool(changed.strip())}",
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in PACKAGES},
+        },
+    }
+
+
+class Checked(NamedTuple):
+    """experiment, claims: that were recomputed. odd: what is not as it was saved."""
+
+    experiment: str
+    claims: int
+    odd: list[str]
+
+
+def check(out: pathlib.Path) -> Checked:
+    """Recomputes the claims of a folder from its arrays, and draws its figure.
+
+    Writes nothing. What differs from what is saved there is listed, a line each.
+    """
+    record = json.loads((out / SETTINGS).read_text())
+    name, scale = record["experiment"], record["scale"]
+    module = registry.load(name)
+    refuse_other_settings(out, {**record, "settings": registry.settings(name, scale)})
+    arrays, odd = read_arrays(out), []
+    found = _plain(list(module.judge(module.SCALES[scale], arrays)), name, scale)
+    found = json.loads(json.dumps(found))
+    saved = claims.read(out / CLAIMS)
+    for old, new in itertools.zip_longest(saved, found):
+        if not _same(old, new):
+            odd.append(_difference(old, new))
+    plotting.png(module.plot(arrays))
+    return Checked(name, len(found), odd)
+
+
+def _same(old: Any, new: Any) -> bool:
+    """Whether two JSON values agree; numbers to 1e-9, since libraries round."""
+    if isinstance(old, float) and isinstance(new, float):
+        return abs(old - new) <= 1e-9 * max(1.0, abs(old))
+    if isinstance(old, dict) and isinstance(new, dict):
+        return old.keys() == new.keys() and all(_same(old[k], new[k]) for k in old)
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(map(_same, old, new))
+    return bool(old == new)
+
+
+def _difference(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> str:
+    if old is None or new is None:
+        one = old or new
+        assert one is not None
+        return f"{'a new' if old is None else 'no longer a'} claim: {one['claim']}"
+    changed = [k for k in new if not _same(old.get(k), new[k])]
+    listed = "; ".join(f"{k} {new[k]!r}, saved {old.get(k)!r}" for k in changed)
+    return f"{old['claim']}: {listed}"
+
+
+def read_arrays(out: pathlib.Path) -> dict[str, np.ndarray]:
+    """The arrays of a folder of results.
+
+    Raises: ValueError if there are none, or damaged ones.
+    """
+    try:
+        with (out / ARRAYS).open("rb") as file, np.load(file) as saved:
+            return dict(saved)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{out / ARRAYS} cannot be read ({error}).") from None
 
 
 def _inputs(module: ModuleType, scale: str, out: pathlib.Path, workers: int) -> tuple:
@@ -59,9 +150,7 @@ def _inputs(module: ModuleType, scale: str, out: pathlib.Path, workers: int) -> 
 def draw(name: str, out: output.Path) -> None:
     """Draws the figure anew from the arrays saved in `out`."""
     out = pathlib.Path(out)
-    with np.load(out / ARRAYS, allow_pickle=False) as saved:
-        arrays = dict(saved)
-    plotting.save(registry.load(name).plot(arrays), out / FIGURE)
+    plotting.save(registry.load(name).plot(read_arrays(out)), out / FIGURE)
 
 
 def refuse_other_settings(out: pathlib.Path, record: Mapping[str, Any]) -> None:

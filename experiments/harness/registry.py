@@ -3,18 +3,20 @@
 An experiment is found by its file name, and is in no list. It declares
 
     SOURCE   the figure, table or statement of the paper, "Figure 4"
-    SCALES   {"smoke" | "cpu" | "paper": its settings, a flat dataclass}
+    SCALES   {scale: its settings, a flat dataclass}, of the scales below
     X64      True if it computes in float64 (left out: False)
     TIMED    True if its claims compare times (left out: False)
-    run      settings -> (arrays by name, list of Claim)
+    run      settings -> arrays by name
+    judge    (settings, arrays, as saved) -> claims
     plot     arrays, as saved -> matplotlib Figure
 
 One that trains networks declares `runs` as well: settings -> its planned runs by key,
 which `harness.training` trains in OUT/runs; `run` then takes (settings, trained runs).
 Its settings may have `changes` to the keys of its recipe.
 
-smoke takes seconds and shows that it runs; cpu takes minutes on two cores; paper is the
-paper's own setting.
+smoke takes seconds and shows that it runs; cpu takes minutes on two cores; fashion, of
+experiments on networks alone, takes hours on them with enough real images to decide;
+paper is the paper's own setting.
 """
 
 import dataclasses
@@ -30,8 +32,8 @@ from experiments.harness.runs import Key, PlannedRun
 from sam_jax import checks
 from sam_jax.training import configuration
 
-DECLARED = ("SOURCE", "SCALES", "run", "plot")
-SCALES = ("smoke", "cpu", "paper")
+DECLARED = ("SOURCE", "SCALES", "run", "judge", "plot")
+SCALES = ("smoke", "cpu", "fashion", "paper")
 
 
 def names() -> list[str]:
@@ -64,6 +66,28 @@ def settings(name: str, scale: str) -> dict[str, Any]:
         values = {k: v for k, v in values.items() if k not in ("changes", "recipe")}
         values |= common_keys(module.runs(chosen))
     return values
+
+
+def methods(name: str, scale: str) -> dict[str, dict[str, Any]]:
+    """The keys that differ between methods, {"sam.kind": {"erm": "erm", ...}, ...}.
+
+    A run's key begins with its method. Keys with several values in a method (seed, rho)
+    are those that it is run with, and are left out.
+    """
+    module = load(name)
+    if not hasattr(module, "runs"):
+        return {}
+    found: dict[str, dict[str, set]] = {}
+    for key, run in module.runs(module.SCALES[scale]).items():
+        flat = configuration.flatten(configuration.check(run.config))
+        for option, value in flat.items():
+            found.setdefault(option, {}).setdefault(str(key[0]), set()).add(value)
+    return {
+        option: {method: next(iter(v)) for method, v in values.items()}
+        for option, values in found.items()
+        if all(len(v) == 1 for v in values.values())
+        and len(set.union(*values.values())) > 1
+    }
 
 
 def common_keys(runs: Mapping[Key, PlannedRun]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from experiments.harness import claims, execution, registry
+from experiments.harness import claims, execution, registry, statistics
 from experiments.harness.claims import HEADER
 from sam_jax import output
 
@@ -21,7 +21,7 @@ OTHER = "Settings other than at full scale: "
 class Section(NamedTuple):
     """name, title, source: of the experiment. notes: on its scale, one sentence each.
     figure: path of the PNG from the report's folder, None if it was not run.
-    rows: its claims as text, in the columns of `claims.HEADER`.
+    claims: as claims.json has them.
     """
 
     name: str
@@ -29,7 +29,12 @@ class Section(NamedTuple):
     source: str
     notes: list[str]
     figure: str | None
-    rows: list[list[str]]
+    claims: list[dict[str, Any]]
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """The claims as text, in the columns of HEADER."""
+        return claims.table(self.claims)
 
 
 def write(folder: output.Path) -> list[pathlib.Path]:
@@ -91,12 +96,39 @@ def page(sections: list[Section]) -> str:
 
 
 def summary(sections: list[Section]) -> str:
-    """How many claims hold, and which experiments have no results yet."""
-    rows = [row for s in sections for row in s.rows]
-    holding = sum(row[-1] == "holds" for row in rows)
+    """How many claims of each kind have which verdict, the paper's first, and which
+    experiments have no results yet.
+    """
+    counted = claims.count(claim for s in sections for claim in s.claims)
+    sentences = []
+    for kind, verdicts in counted.items():
+        total = sum(verdicts.values())
+        listed = ", ".join(f"{n} {_words(v, n)}" for v, n in verdicts.items() if n)
+        if total:
+            sentences.append(f"{KINDS[kind].format(total)}: {listed}.")
     missing = [s.name for s in sections if s.figure is None]
-    text = f"{holding} of {len(rows)} claims hold."
-    return f"{text} Not run: {', '.join(missing)}." if missing else text
+    if missing:
+        sentences.append(f"Not run: {', '.join(missing)}.")
+    return " ".join(sentences)
+
+
+KINDS = {
+    "paper": "Of {} statements of the paper",
+    "reference": "of {} comparisons with runs of our own",
+    "target": "of {} targets",
+    "control": "of {} controls",
+}
+
+
+def _words(verdict: str, number: int) -> str:
+    plural = {"holds": "hold", "contrary": "are contrary", "undecided": "are undecided"}
+    if number == 1:
+        plural = {
+            "holds": "holds",
+            "contrary": "is contrary",
+            "undecided": "is undecided",
+        }
+    return plural.get(verdict, "need a GPU" if number > 1 else "needs a GPU")
 
 
 def _sections(folder: pathlib.Path) -> Iterator[Section]:
@@ -105,17 +137,17 @@ def _sections(folder: pathlib.Path) -> Iterator[Section]:
     for path in sorted(folder.rglob(execution.SETTINGS)):
         record = json.loads(path.read_text())
         seen.add(record["experiment"])
-        found = json.loads((path.parent / execution.CLAIMS).read_text())
+        found = claims.read(path.parent / execution.CLAIMS)
         figure = os.path.relpath(path.parent / execution.FIGURE, folder)
         yield _section(
             record["experiment"],
             notes=scale_notes(record),
             figure=pathlib.PurePath(figure).as_posix(),
-            rows=claims.table(found),
+            claims=found,
         )
     missing = [name for name in registry.names() if name not in seen]
     for name in missing if seen else ():
-        yield _section(name, notes=["No results here."], figure=None, rows=[])
+        yield _section(name, notes=["No results here."], figure=None, claims=[])
 
 
 def _section(name: str, **found: Any) -> Section:
@@ -130,7 +162,7 @@ def _markdown(cell: str) -> str:
 
 
 def _row(cells: list[str], tag: str) -> str:
-    verdict = "" if cells[-1] != "does not hold" else ' class="no"'
+    verdict = ' class="no"' if cells[-1] == statistics.CONTRARY else ""
     inside = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
     return f"<tr{verdict}>{inside}</tr>"
 

@@ -23,9 +23,13 @@ def fake(**changes):
 
     def run(settings):
         arrays = {"x": np.arange(4.0), "runs": np.full((settings.seeds, 4), 2.0)}
-        good = Claim.close("two", "Fig. 0", 2.0, jnp.float32(2), 0.1)
-        bad = Claim("a|b", "Fig. 0", None, 3, "<= 1", np.bool_(False))
-        return {**arrays, "width": np.array(jnp.zeros(1).itemsize)}, [good, bad]
+        return {**arrays, "width": np.array(jnp.zeros(1).itemsize)}
+
+    def judge(settings, arrays):
+        two = jnp.float32(arrays["runs"].mean())
+        yield Claim.close("two", "Fig. 0", 2.0, two, 0.1)
+        yield Claim.decided("a|b", "Fig. 0", None, 3, "<= 1", np.bool_(False))
+        yield Claim.mean("mean", "target", None, np.array([1.0, 2.0, 6.0]), low=0)
 
     def plot(arrays):
         figure, (axes,) = plotting.panels()
@@ -38,7 +42,8 @@ def fake(**changes):
         "cpu": Settings(),
         "paper": Settings(rho=0.2),
     }
-    parts = {"SOURCE": "Figure 0", "SCALES": scales, "run": run, "plot": plot}
+    parts = {"SOURCE": "Figure 0", "SCALES": scales, "run": run}
+    parts |= {"judge": judge, "plot": plot}
     module.__dict__.update(parts | changes)
     return module
 

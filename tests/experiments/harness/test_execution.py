@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from experiments import __main__ as cli
 from experiments.harness import execution
 from sam_jax import plotting
 
@@ -14,17 +15,21 @@ from sam_jax import plotting
 def test_a_run_writes_settings_arrays_claims_and_figure(module, tmp_path):
     execution.execute("fake", "cpu", tmp_path)
     record = json.loads((tmp_path / "settings.json").read_text())
-    assert record == {
-        "experiment": "fake",
-        "scale": "cpu",
-        "settings": {"seeds": 3, "rho": 0.1},
-    }
+    assert record["experiment"], record["scale"] == ("fake", "cpu")
+    assert record["settings"] == {"seeds": 3, "rho": 0.1}
+    assert record["methods"] == {}
+    assert record["versions"]["jax"] == jax.__version__
+    assert record["commit"]
     with np.load(tmp_path / "arrays.npz") as arrays:
         assert arrays["runs"].shape == (3, 4)
     claims = json.loads((tmp_path / "claims.json").read_text())
-    keys = ["claim", "source", "paper", "measured", "tolerance", "holds"]
-    assert [list(claim) for claim in claims] == [keys, keys]
-    assert [claim["holds"] for claim in claims] == [True, False]
+    assert list(claims[0]) == [
+        *("claim", "source", "kind", "paper", "reference", "measured", "tolerance"),
+        *("verdict", "interval", "seeds", "rho", "command"),
+    ]
+    assert [c["verdict"] for c in claims] == ["holds", "contrary", "undecided"]
+    assert [c["kind"] for c in claims] == ["paper", "paper", "target"]
+    assert claims[0]["command"] == "python -m experiments run fake --scale=cpu"
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -66,7 +71,47 @@ def test_the_same_settings_run_again(module, tmp_path):
 
 
 def test_arrays_that_are_not_finite_are_refused(module, tmp_path):
-    module.run = lambda settings: ({"bad": np.array([np.nan])}, [])
+    module.run = lambda settings: {"bad": np.array([np.nan])}
+    module.judge = lambda settings, arrays: []
     with pytest.raises(ValueError, match="'bad'"):
         execution.execute("fake", "cpu", tmp_path)
     assert not (tmp_path / "arrays.npz").exists()
+
+
+def test_a_check_recomputes_what_the_arrays_say_and_writes_nothing(module, tmp_path):
+    execution.execute("fake", "cpu", tmp_path)
+    assert execution.check(tmp_path) == ("fake", 3, [])
+    with np.load(tmp_path / "arrays.npz") as saved:
+        changed = {**saved, "runs": np.full((3, 4), 7.0)}
+    np.savez(tmp_path / "arrays.npz", **changed)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    (odd,) = execution.check(tmp_path).odd
+    assert odd == "two: measured 7.0, saved 2.0; verdict 'contrary', saved 'holds'"
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_check_tells_claims_that_came_or_went(module, tmp_path):
+    execution.execute("fake", "cpu", tmp_path)
+    path = tmp_path / "claims.json"
+    rows = json.loads(path.read_text())
+    path.write_text(json.dumps(rows[:2]))
+    assert execution.check(tmp_path).odd == ["a new claim: mean"]
+    path.write_text(json.dumps([*rows, {**rows[0], "claim": "old"}]))
+    assert execution.check(tmp_path).odd == ["no longer a claim: old"]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no zip", b"PK\x03\x04"])
+def test_the_command_checks_all_folders_and_names_what_is_damaged(
+    module, tmp_path, capsys, content
+):
+    for name in ("a", "b"):
+        execution.execute("fake", "cpu", tmp_path / name)
+    if content is None:
+        (tmp_path / "a" / "arrays.npz").unlink()
+    else:
+        (tmp_path / "a" / "arrays.npz").write_bytes(content)
+    assert cli.main(["check", f"--results={tmp_path}"]) == 1
+    first, second = capsys.readouterr().out.splitlines()
+    assert "a/arrays.npz cannot be read (" in first
+    assert second.endswith("b: 3 claims as saved")
+    assert cli.main(["check", f"--results={tmp_path / 'b'}"]) == 0
