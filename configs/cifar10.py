@@ -10,7 +10,8 @@ by 0.1% at most. SAM for the last 100 epochs alone improves on ERM; ERM after 90
 of SAM keeps what SAM found.
 
 Variants: erm (default), sam, unnormalized, erm_to_sam, sam_to_erm; embedded
-(digits, in minutes) or smoke joins any other: `--config=configs/cifar10.py:sam,smoke`.
+(digits, in minutes), fashion (Fashion-MNIST) or smoke joins any other:
+`--config=configs/cifar10.py:sam,smoke`.
 """
 
 from ml_collections import ConfigDict
@@ -27,6 +28,7 @@ def get_config(names: str = "") -> ConfigDict:
         "erm_to_sam": common.ascent("sam", rho=0.2, start_epoch=900),
         "sam_to_erm": common.ascent("sam", rho=0.1, stop_epoch=900),
         "embedded": common.embedded,
+        "fashion": common.fashion,
         "smoke": common.smoke,
     }
     return common.choose(common.base(), variants, names)

@@ -8,7 +8,7 @@ Expected test error of the paper at the best epoch: normalised SAM 10.03% (rho .
 unnormalised 10.29% (rho .4). ERM is worse at its best epoch and overfits far more
 after it; SAM overfits in the end, too (Fig. 3a, without figures in the text).
 
-Variants: erm (default), sam, unnormalized; embedded or smoke joins any.
+Variants: erm (default), sam, unnormalized; embedded, fashion or smoke joins any.
 """
 
 from ml_collections import ConfigDict
@@ -25,6 +25,7 @@ def get_config(names: str = "") -> ConfigDict:
         "sam": common.ascent("sam", rho=0.2),
         "unnormalized": common.ascent("sam", **unnormalized),
         "embedded": common.embedded,
+        "fashion": common.fashion,
         "smoke": common.smoke,
     }
     return common.choose(config, variants, names)

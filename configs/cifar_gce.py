@@ -16,7 +16,7 @@ Expected test error of the paper in %, at 40% and 60% noise:
 | its EMA  | 7.62         | 9.74  | 27.79         | 35.91 |
 
 Variants: gce_sam (default), ce_sam, ce, each joined with any of cifar100, noise60,
-embedded and smoke: `--config=configs/cifar_gce.py:gce_sam,cifar100,noise60`. The EMA
+embedded, fashion and smoke: `--config=configs/cifar_gce.py:gce_sam,cifar100`. The EMA
 row is part of every run: the figures with the prefix ema_.
 """
 
@@ -41,6 +41,7 @@ def get_config(names: str = "") -> ConfigDict:
         "cifar100": lambda c: c.update(data={"name": "cifar100"}),
         "noise60": lambda c: c.update(data={"noise": {"fraction": 0.6}}),
         "embedded": common.embedded,
+        "fashion": common.fashion,
         "smoke": common.smoke,
     }
     return common.choose(config, variants, names)

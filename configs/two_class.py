@@ -10,8 +10,8 @@ seeds: erm 13.47%, sam_direction 11.30%, sam_derivative 7.45 +- .28%, sam 9.02 +
 Each with its best rho of .001, .003, .01, .03, .1, .2; which one is not printed. Try
 them by `--config.sam.rho=`.
 
-Variants: erm (default), sam, sam_direction, sam_derivative; embedded or
-smoke joins any.
+Variants: erm (default), sam, sam_direction, sam_derivative; embedded, fashion
+or smoke joins any.
 """
 
 from ml_collections import ConfigDict
@@ -31,5 +31,9 @@ def get_config(names: str = "") -> ConfigDict:
         kind: common.ascent(kind, rho=0.1)
         for kind in ("erm", "sam", "sam_direction", "sam_derivative")
     }
-    sizes = {"embedded": common.embedded, "smoke": common.smoke}
+    sizes = {
+        "embedded": common.embedded,
+        "fashion": common.fashion,
+        "smoke": common.smoke,
+    }
     return common.choose(config, variants | sizes, names)

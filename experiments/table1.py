@@ -58,6 +58,9 @@ SCALES = {
             "data.validation_fraction": 0.25,
         },
     ),
+    "fashion": Settings(
+        seeds=(0, 1, 2, 3, 4), rho=(0.003, 0.01, 0.03, 0.1), recipe="fashion"
+    ),
     "paper": Settings(),
 }
 

@@ -93,13 +93,17 @@ def _totals(runs: Mapping[Key, PlannedRun]) -> str:
 
 def shape(config: Any) -> tuple[int, int, tuple[int, ...]]:
     """Training examples, classes and image shape, without reading CIFAR."""
-    name, chosen = config.data.name, config.data.classes
+    name, chosen, size = config.data.name, config.data.classes, config.data.resize
     if name not in TRAINING_EXAMPLES:
-        source = data.load(name, classes=chosen or None)
-        return len(source.train_labels), source.num_classes, source.image_shape
-    count, classes = TRAINING_EXAMPLES[name], CLASSES[name]
-    kept = len(chosen) or classes  # all classes are equally large
-    return count * kept // classes, kept, IMAGES[name]
+        source = data.load(name, classes=chosen or None, size=size)
+        count, kept = len(source.train_labels), source.num_classes
+        image = source.image_shape
+    else:
+        kept = len(chosen) or CLASSES[name]  # all classes are equally large
+        count = TRAINING_EXAMPLES[name] * kept // CLASSES[name]
+        height, width, channels = IMAGES[name]
+        image = (size or height, size or width, channels)
+    return config.data.train_examples or count, kept, image
 
 
 def parameters(config: Any, classes: int, image: tuple[int, ...]) -> int:
