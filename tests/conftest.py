@@ -17,6 +17,8 @@ os.environ.setdefault(
     " --xla_cpu_parallel_codegen_split_count=1",
 )
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# Where in the code an operation comes from takes 6% of the time of a trace.
+os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
 
 import jax
 import pytest
@@ -27,7 +29,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 gc.set_threshold(100_000, 20, 50)
 
 STATM = pathlib.Path("/proc/self/statm")
-MOST = 2**30  # bytes
+MOST = 3 * 2**29  # bytes
 
 
 def resident():

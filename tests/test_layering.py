@@ -83,3 +83,15 @@ def test_heavy_libraries_have_one_door(library):
         if any(f"{name}.".startswith(f"{library}.") for name in imports(path))
     }
     assert users == {SOLE_USERS[library]}
+
+
+def test_every_module_that_declares_shapes_is_checked_against_them(pytestconfig):
+    *packages, _ = pytestconfig.getoption("--jaxtyping-packages").split(",")
+    declaring = [
+        module
+        for module, path in LIBRARY.items()
+        if any(name.startswith("jaxtyping.") for name in imports(path))
+    ]
+    assert len(declaring) > 40
+    for module in declaring:
+        assert any(f"{module}.".startswith(f"{p}.") for p in packages), module

@@ -1,7 +1,8 @@
-"""Measuring the networks of earlier runs: sharpness, surfaces, gradient alignment."""
+"""Measuring the networks of earlier runs: sharpness, surfaces, gradient alignment, and
+what ascents do to loss derivatives."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 
 from sam_jax import output, sharpness
 from sam_jax.analysis import restore
+from sam_jax.core import implicit, trees
 from sam_jax.core.objective import Objective, l2_penalty
 from sam_jax.training import step as steps
 from sam_jax.training.configuration import ConfigError
@@ -63,6 +65,73 @@ def alignment_over_training(
         rows.append(np.mean(met, axis=0))
     true, noisy = np.moveaxis(np.array(rows), 1, 0)
     return Cosines(np.array(epochs), true, noisy)
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightsOverTraining:
+    """epochs: of the checkpoints, i[C]. clean, noisy, lowered: of `sharpness.weights`
+    for each ascent, means over batches, f[C, A, 2] and f[C, A].
+    """
+
+    epochs: np.ndarray
+    clean: np.ndarray
+    noisy: np.ndarray
+    lowered: np.ndarray
+
+
+def weights_over_training(
+    workdir: output.Path, *, rho: float, groups: Sequence[int], batches: int
+) -> WeightsOverTraining:
+    """What ascents of one radius do to the loss derivatives, at every checkpoint.
+
+    Ascents: for groups of every size m of `groups`, 0 for the batch; then that of
+    another batch (MaxSum); then a random direction. Of the loss without the penalty.
+
+    Args:
+      batches: how many to average over, at most; the batch after one is its other one.
+    """
+    run = restore.read(workdir)
+    size, setup = run.config.batch_size, run.setup
+    count = min(batches, len(setup.train) // size)
+    chosen = setup.train[: count * size].reshape(count, size)
+
+    @jax.jit
+    def measure(state: State, examples: Examples, indices: jax.Array, other: jax.Array):
+        objective = steps.make_objective(
+            setup.module, state.batch_stats, setup.loss, jnp.zeros(())
+        )
+        batch = examples.batch(indices)
+        labels, wrong = batch["labels"], batch["labels"] != examples.true[indices]
+        key = jax.random.fold_in(jax.random.key(0), indices[0])
+        towards = (
+            jax.grad(objective.value)(state.params, examples.batch(other)),
+            trees.random_like(key, state.params),
+        )
+        here = objective.forward(state.params, batch)[0]
+        logits = [
+            implicit.perturbed_outputs(
+                objective, state.params, batch, rho=rho, m=m or size
+            )
+            for m in groups
+        ]
+        for direction in towards:
+            moved = trees.add_scaled(state.params, rho, trees.unit(direction))
+            logits.append((here, objective.forward(moved, batch)[0]))
+        found = [sharpness.weights(*pair, labels, wrong) for pair in logits]
+        return jax.tree.map(lambda *parts: jnp.stack(parts), *found)
+
+    epochs, rows = run.epochs(), []
+    examples = setup.layout.fetch(setup.examples)
+    for state in run.states(epochs):
+        met = [
+            jax.device_get(measure(state, examples, batch, other))
+            for batch, other in zip(chosen, np.roll(chosen, -1, 0), strict=True)
+        ]
+        rows.append(jax.tree.map(lambda *parts: np.mean(parts, 0), *met))
+    return WeightsOverTraining(
+        np.array(epochs),
+        *(np.stack([getattr(row, name) for row in rows]) for name in rows[0]._fields),
+    )
 
 
 def evaluation_objective(run: restore.Finished, state: State, l2: float) -> Objective:

@@ -8,6 +8,7 @@ functions (why: see `sam_jax.ops.loops`).
 
 from sam_jax.sharpness.alignment import alignment
 from sam_jax.sharpness.average import average_case
+from sam_jax.sharpness.derivatives import weights
 from sam_jax.sharpness.hessian import (
     hessian_vector_product,
     spectral_density,
@@ -36,5 +37,6 @@ __all__ = [
     "surface",
     "top_eigenvalues",
     "trace",
+    "weights",
     "worst_case",
 ]

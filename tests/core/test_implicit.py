@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sam_jax
-from sam_jax.core import trees
+from sam_jax.core import implicit, trees
 from sam_jax.core.gradient import SWAPS
 from tests.core import networks
 from tests.core.networks import PROBLEMS, Problem
@@ -81,6 +81,28 @@ def test_one_group_is_plain_sam(swap, normalize):
     gradient, length = written_out(p.params, p.batch)
     assert distance(received.gradient, gradient) < 1e-12
     np.testing.assert_allclose(received.ascent_norm, length, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "m"), [("mlp", 1), ("conv_net", 4)])
+def test_outputs_at_the_ascent_point_of_every_group(name, m):
+    p = problem(name, True)
+    received = jax.jit(
+        functools.partial(implicit.perturbed_outputs, p.objective, rho=0.3, m=m)
+    )(p.params, p.batch)
+
+    @jax.jit
+    def one_group(group):
+        g = jax.grad(p.objective.value)(p.params, group)
+        moved = trees.add_scaled(p.params, 0.3, trees.unit(g))
+        return [p.objective.forward(w, group)[0] for w in (p.params, moved)]
+
+    size = len(jax.tree.leaves(p.batch)[0])
+    for start in range(0, size, m):
+        group = jax.tree.map(lambda x, s=start: x[s : s + m], p.batch)
+        for outputs, expected in zip(received, one_group(group), strict=True):
+            np.testing.assert_allclose(
+                outputs[start : start + m], expected, rtol=1e-10, atol=1e-12
+            )
 
 
 @pytest.mark.parametrize("name", ["mlp", "conv_net"])

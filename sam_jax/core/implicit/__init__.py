@@ -4,6 +4,7 @@ from sam_jax.core.implicit.gradients import (
     gradient,
     implicit_gradient,
     per_example_norms,
+    perturbed_outputs,
 )
 from sam_jax.core.implicit.report import Report, implicit_report
 
@@ -13,4 +14,5 @@ __all__ = [
     "implicit_gradient",
     "implicit_report",
     "per_example_norms",
+    "perturbed_outputs",
 ]

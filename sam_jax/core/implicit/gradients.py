@@ -12,6 +12,7 @@ import warnings
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sam_jax.core import ascent, groups, trees
@@ -19,6 +20,7 @@ from sam_jax.core.gradient import Gradient, check_swap, sharpness_aware_gradient
 from sam_jax.core.implicit import descent
 from sam_jax.core.implicit.clean_pass import clean_pass
 from sam_jax.core.implicit.network import trace
+from sam_jax.core.implicit.perturbed_pass import perturbed_pass
 from sam_jax.core.implicit.plan import Plan
 from sam_jax.core.objective import Objective
 
@@ -133,6 +135,36 @@ def per_example_norms(
     pieces = groups.split(batch, groups.form(batch, m).number)
     network = trace(objective, params, jax.tree.map(lambda x: x[0], pieces))
     return jax.vmap(lambda group: clean_pass(network, params, group).norm)(pieces)
+
+
+def perturbed_outputs(
+    objective: Objective,
+    params: Tree,
+    batch: Tree,
+    *,
+    rho: trees.Scalar,
+    m: groups.Count = 1,
+) -> tuple[Tree, Tree]:
+    """What `predict` gives at w, and for every group J at w + rho g_J / |g_J|.
+
+    The outputs that SumMax (m = 1), m-sharpness and SAM (m of the whole batch) take
+    their loss derivatives at, without weights of their own for the groups.
+
+    Returns: two trees like the outputs of `predict`, [B, ...]; an example is seen
+      within its group.
+    """
+    ascent.check_radius("perturbed_outputs", rho)
+    pieces = groups.split(batch, groups.form(batch, m).number)
+    network = trace(objective, params, jax.tree.map(lambda x: x[0], pieces))
+
+    def both(group: Tree) -> tuple[Tree, Tree]:
+        clean = clean_pass(network, params, group)
+        c = jnp.asarray(rho, clean.norm.dtype) * trees.reciprocal(clean.norm)
+        outputs, _ = perturbed_pass(network, params, params, group, clean, c)
+        return clean.outputs, outputs
+
+    here, there = jax.vmap(both)(pieces)
+    return groups.join(here), groups.join(there)
 
 
 def _warn(plan: Plan, number: Any) -> None:
