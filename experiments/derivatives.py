@@ -28,7 +28,7 @@ EVERY = 0.99  # share of examples that counts as all: the offset is of first ord
 @dataclasses.dataclass(frozen=True)
 class Settings(comparison.Settings):
     """rho: of the runs and of the ascents measured, one. groups: sizes m of those, 0
-    for the batch. checkpoints: at how many of them, batches: over how many batches each.
+    for the batch. checkpoints: at how many of them, batches: over how many each.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)

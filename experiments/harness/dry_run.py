@@ -1,6 +1,11 @@
-"""What a run at some scale would do, beside what the paper prints, without doing it."""
+"""What a run at some scale would do, beside what the paper prints, and for how long: a
+few steps of every method are timed, and nothing is kept.
+"""
 
+import itertools
 import json
+import tempfile
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +15,9 @@ import numpy as np
 from experiments.harness import registry
 from experiments.harness.runs import Key, PlannedRun
 from sam_jax import data, models, output
-from sam_jax.training import configuration, problem
+from sam_jax.training import configuration, epochs, loop, problem
+
+TIMED = 5  # steps
 
 # App. C, App. D and the captions: key -> (value as printed, where).
 PAPER: dict[str, tuple[Any, str]] = {
@@ -44,7 +51,7 @@ IMAGES = {"cifar10": (32, 32, 3), "cifar100": (32, 32, 3), "fashion_mnist": (28,
 
 
 def describe(name: str, scale: str) -> str:
-    """Settings, number of runs, steps and parameters of an experiment at a scale.
+    """Settings, runs, steps, parameters and hours of an experiment at a scale.
 
     Raises: ValueError for an unknown experiment or scale.
     """
@@ -66,7 +73,7 @@ def describe(name: str, scale: str) -> str:
         for key in configuration.KEYS
     ]
     table = output.table(["setting", "value(s)", "paper", "where"], rows)
-    return f"{table}\n\n{_totals(runs)}"
+    return f"{table}\n\n{_totals(runs)}\n{_hours(runs)}"
 
 
 def _values(flat: Mapping[Key, Mapping[str, Any]], key: str) -> str:
@@ -74,19 +81,60 @@ def _values(flat: Mapping[Key, Mapping[str, Any]], key: str) -> str:
     return ", ".join(dict.fromkeys(str(values[key]) for values in flat.values()))
 
 
+def steps(run: PlannedRun) -> int:
+    """How many steps a run takes, after those of the run it goes on from."""
+    config = configuration.check(run.config)
+    count, _, _ = shape(config)
+    train = count - round(config.data.validation_fraction * count)
+    return (config.epochs - run.epoch) * (train // config.batch_size)
+
+
+def _hours(runs: Mapping[Key, PlannedRun]) -> str:
+    """How long all runs take one after the other, by a few steps of every method."""
+    methods: dict[Any, list[PlannedRun]] = {}
+    for key, run in runs.items():
+        methods.setdefault(key[0], []).append(run)
+    seconds = 0.0
+    try:
+        for some in methods.values():
+            seconds += sum(map(steps, some)) * _seconds_a_step(some[0])
+    except data.UnavailableDataError as error:
+        return f"How long they take is not known: {error}"
+    return (
+        f"About {seconds / 3600:.1f} hours here, one run after another (see --jobs) "
+        f"and without evaluations, by {TIMED} steps of every method."
+    )
+
+
+def _seconds_a_step(planned: PlannedRun) -> float:
+    """The median, of steps with ascent where the run has any."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = loop.prepare(planned.config, folder)
+        setup = run.setup
+        state = setup.layout.replicate(setup.initial_state())
+        given = jax.tree.map(lambda values: values[-1], setup.coefficients)
+        step = setup.ascent_step or setup.plain_step
+        found = []
+        for batch in itertools.islice(epochs.batches(run.config, setup, 0), 2 + TIMED):
+            start = time.perf_counter()
+            spread = setup.layout.spread(given)
+            state, measured = step(state, setup.examples, spread, *batch)
+            jax.block_until_ready((state, measured))
+            found.append(time.perf_counter() - start)
+        return float(np.median(found[2:]))
+
+
 def _totals(runs: Mapping[Key, PlannedRun]) -> str:
     """Runs, steps and parameters."""
-    steps, sizes = [], {}
+    taken, sizes = [], {}
     for run in runs.values():
         config = configuration.check(run.config)
-        count, classes, image = shape(config)
-        train = count - round(config.data.validation_fraction * count)
-        start = run.epoch
-        steps.append((config.epochs - start) * (train // config.batch_size))
+        _, classes, image = shape(config)
+        taken.append(steps(run))
         label = f"{config.model.name}, {classes} classes"
         if label not in sizes:
             sizes[label] = parameters(config, classes, image)
-    lines = [f"{len(runs)} runs of {_span(steps)} steps: {sum(steps):,} steps in all."]
+    lines = [f"{len(runs)} runs of {_span(taken)} steps: {sum(taken):,} steps in all."]
     lines += [f"{label}: {size:,} parameters." for label, size in sizes.items()]
     return "\n".join(lines)
 

@@ -7,7 +7,15 @@ import pytest
 from configs import cifar10, cifar_gce
 from experiments import __main__ as cli
 from experiments.harness import dry_run, registry, training
+from experiments.harness.runs import PlannedRun
 from sam_jax.training import configuration, startup
+from tests.training.problems import tiny
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_prepared(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "none"))
+
 
 DEEP = [name for name in registry.names() if hasattr(registry.load(name), "runs")]
 
@@ -48,6 +56,40 @@ def test_the_number_of_steps():
     assert "57 runs of 3,500 steps" in text  # 3 seeds (1 + 3 methods of 6 rho)
     text = dry_run.describe("fig2", "paper")
     assert "35,100 to 351,000 steps" in text  # a switched run costs its last tenth
+
+
+def test_hours_are_the_steps_of_each_method_times_its_seconds(monkeypatch):
+    """Of erm and sam, two seeds: 8 steps of a quarter of an hour, 8 of half of one."""
+    seconds = {"erm": 900.0, "sam": 1800.0}
+    monkeypatch.setattr(
+        dry_run, "_seconds_a_step", lambda run: seconds[run.config.sam.kind]
+    )
+    runs = {
+        (kind, seed): PlannedRun(tiny(sam__kind=kind, seed=seed, epochs=1))
+        for kind in seconds
+        for seed in (0, 1)
+    }
+    (each,) = {dry_run.steps(run) for run in runs.values()}
+    expected = 2 * each * (0.25 + 0.5)
+    assert dry_run._hours(runs).startswith(f"About {expected:.1f} hours here")
+
+
+def test_steps_are_timed_and_nothing_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert 0 < dry_run._seconds_a_step(PlannedRun(tiny(sam__kind="sam"))) < 60
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_hours_of_data_that_are_not_here_are_not_known():
+    text = dry_run.describe("fig3", "paper")
+    assert "How long they take is not known: Data set 'cifar10'" in text
+
+
+def test_a_smaller_set_takes_fewer_steps():
+    config = tiny(data__train_examples=200, data__resize=4, epochs=3)
+    assert dry_run.shape(configuration.check(config)) == (200, 10, (4, 4, 1))
+    train = 200 - round(config.data.validation_fraction * 200)
+    assert dry_run.steps(PlannedRun(config)) == 3 * (train // config.batch_size)
 
 
 def test_the_settings_of_table_1():
