@@ -137,23 +137,24 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
 
 def plot(arrays: Arrays) -> plotting.Figure:
     """The ratio at w, its factors along ERM and SAM, and the shares along ERM."""
-    figure, (ratios, *panels, shares) = plotting.panels(1, 4)
+    figure, (ratios, *panels, shares) = plotting.panels(2, 2, width=4.4)
     x = arrays["epoch"]
     for (kind, label), color in zip(LABELS.items(), plotting.COLORS, strict=False):
         ratio = arrays[f"{kind}_clean"][..., 0, 0] / arrays[f"{kind}_noisy"][..., 0, 0]
         plotting.band(ratios, x, ratio, label=label, color=color)
     title = "derivatives at w, clean over noisy"
-    ratios.set(xlabel="epoch", ylabel="mean 1 - p, ratio", title=title)
+    ratios.set(xlabel="epoch", ylabel="ratio of mean 1 - p", title=title)
     for panel, (kind, label) in zip(panels, LABELS.items(), strict=True):
         _ascents(panel, x, arrays, factors(arrays, kind))
-        panel.axhline(1, color="black", linewidth=0.8)
-        title = f"factor of that ratio, along {label}"
-        panel.set(xlabel="epoch", ylabel="at the ascent point over at w", title=title)
+        title = f"ratio at the ascent point over that at w, along {label}"
+        panel.set(xlabel="epoch", ylabel="factor")
+        panel.set_title(title, fontsize="medium")
     _ascents(shares, x, arrays, 100 * arrays["erm_lowered"])
     title = "margins not raised, along ERM"
     shares.set(xlabel="epoch", ylabel="share of examples (%)", title=title)
     ratios.legend(frameon=False)
-    shares.legend(frameon=False, fontsize="small")
+    panels[0].legend(frameon=False)
+    figure.suptitle("means and 10-90% of seeds", fontsize="medium")
     return figure
 
 

@@ -174,7 +174,7 @@ def _convert(name: str, value: Any) -> Any:
     key = KEYS[name]
     try:
         return key.convert(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ConfigError(
             f"Received {name}={value!r}; it must be {key.allowed} ({key.meaning})."
         ) from None

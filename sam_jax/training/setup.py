@@ -187,9 +187,18 @@ def map_step(
     return layout.map(step, donate=(0,))
 
 
+MOST_STEPS = 2**26  # their coefficients are in memory
+
+
 def tabulate_coefficients(config: Config, epoch_steps: int) -> steps.Coefficients:
     """The schedules' values at every step of a run, f[steps]."""
     total = config.epochs * epoch_steps
+    if total > MOST_STEPS:
+        raise ConfigError(
+            f"Received epochs={config.epochs} of {epoch_steps} steps each, {total} in "
+            f"all; a run takes at most {MOST_STEPS}. Give epochs="
+            f"{MOST_STEPS // epoch_steps} or fewer."
+        )
 
     def values(name: str, peak: float, warmup_steps: int = 0) -> np.ndarray:
         schedule = schedules.create(

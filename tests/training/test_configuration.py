@@ -41,6 +41,7 @@ def test_the_common_config_holds_exactly_the_declared_keys():
         ("data.noise.fraction", 1.1, r"must be a number in \[0, 1\]"),
         ("data.validation_fraction", 1.0, r"must be a number in \[0, 1\)"),
         ("schedule.peak", 0.0, r"must be a number in \(0, inf\)"),
+        ("schedule.peak", 10**400, r"must be a number in \(0, inf\)"),
         ("sam.kind", "smart", "one of erm, sam, max_sum, sum_max, sam_direction"),
         ("data.augment.mirror", 1, "must be True or False"),
         ("model.name", 3, "must be a string"),
@@ -99,6 +100,7 @@ def test_keys_that_do_not_fit_together_are_refused(changes, message):
     [
         ({"batch_size": 2048, "eval__batch_size": 2048}, "batch_size=2048 for 1293"),
         ({"devices": 2}, "Received devices=2"),
+        ({"epochs": 10**7}, r"epochs=10000000 of 40 steps each, .* epochs=1677721 or"),
         ({"model__name": "resnet5"}, "Unknown model 'resnet5'; known: linear"),
         ({"loss__name": "mse"}, "Unknown loss 'mse'"),
         ({"data__name": "digit"}, "Unknown data set 'digit'"),
