@@ -93,24 +93,28 @@ FASHION_CLASSES = ("Pullover", "Coat")  # the two that are hardest to tell apart
 
 
 def fashion(config: ConfigDict) -> None:
-    """The recipe in minutes on two cores, on enough real images to decide something.
+    """The recipe in minutes a run on two cores, on enough real images to decide.
 
-    Fashion-MNIST at 14 x 14 (means of blocks): of ten classes 12,000 images, of two all
-    12,000, a tenth of which validates, and the whole test set. 15 epochs, the first of
-    which warms up; a narrow network; nothing is augmented, so that labels can be
-    memorised in so few steps.
+    Fashion-MNIST at 14 x 14 (means of blocks), the whole test set, a narrow network.
+    Of two classes all 12,000 training images, a tenth of which validates, for 15
+    epochs. Of ten classes 6,000 images, of which 1,000 validate, for 40 epochs: with
+    60% label noise ERM then fits the noisy labels, as it does in the paper. Nothing is
+    augmented; a fifteenth or twentieth of the epochs warms up.
     """
+    two = bool(config.data.classes)
+    epochs, warmup = (15, 1.0) if two else (40, 2.0)
     for key in ("start_epoch", "stop_epoch"):
-        config.sam[key] = config.sam[key] * 15 // config.epochs
-    config.epochs = 15
-    config.schedule.warmup_epochs = 1.0
+        config.sam[key] = config.sam[key] * epochs // config.epochs
+    config.epochs = epochs
+    config.schedule.warmup_epochs = warmup
     config.data.name = "fashion_mnist"
     config.data.resize = 14
-    config.data.train_examples = 12_000
-    config.data.classes = FASHION_CLASSES if config.data.classes else ()
+    config.data.train_examples = 12_000 if two else 6_000
+    config.data.validation_fraction = 1 / 10 if two else 1 / 6
+    config.data.classes = FASHION_CLASSES if two else ()
     config.data.augment.update(crop_padding=0, mirror=False)
     config.model.width = 8
     # One group after another: groups at once are grouped convolutions, slow on CPU.
     config.sam.chunk = 1 if config.sam.m else 0
     config.eval.batch_size = 1000
-    config.checkpoint.update(every_epochs=15, best=False)
+    config.checkpoint.update(every_epochs=epochs, best=False)

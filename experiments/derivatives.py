@@ -49,7 +49,7 @@ SCALES = {
         changes=PLAIN,
     ),
     "cpu": Settings(recipe="embedded", changes=PLAIN),
-    "fashion": Settings(checkpoints=15, batches=8, recipe="fashion", changes=PLAIN),
+    "fashion": Settings(checkpoints=20, batches=8, recipe="fashion", changes=PLAIN),
     "paper": Settings(checkpoints=50, changes={"model.norm": "group"}),
 }
 

@@ -56,6 +56,7 @@ SCALES = {
         recipe="embedded",
         changes={"model.name": "conv_net"},
     ),
+    "fashion": Settings(rho=comparison.FASHION_RHO, checkpoints=20, recipe="fashion"),
     "paper": Settings(),
 }
 

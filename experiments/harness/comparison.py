@@ -24,6 +24,8 @@ from experiments.harness.runs import (
     variants,
 )
 
+# The grid of SAM over the whole batch on ten classes at scale fashion, everywhere.
+FASHION_RHO = (0.01, 0.03, 0.1, 0.3, 1.0)
 FIGURES = {
     "validation": "validation_error_best",
     "best": "test_error_best",
