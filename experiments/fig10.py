@@ -38,7 +38,7 @@ SCALES = {
         rho=(0.1,),
         steps=(0.1,),
         recipe="smoke",
-        changes={"model.name": "conv_net"},
+        changes={"model.name": "mlp"},
     ),
     "cpu": Settings(
         seeds=(0, 1, 2),

@@ -38,7 +38,7 @@ class Settings:
 
 SCALES = {
     "smoke": Settings(
-        points=5, recipe="smoke", changes={"model.name": "conv_net", "epochs": 2}
+        points=5, recipe="smoke", changes={"model.name": "mlp", "epochs": 2}
     ),
     "cpu": Settings(seeds=(0, 1, 2), rho=0.05, ema_decay=0.99, recipe="embedded"),
     "paper": Settings(),

@@ -41,7 +41,7 @@ SCALES = {
         seeds=(0,),
         rho=(0.1,),
         recipe="smoke",
-        changes={"model.name": "conv_net", "epochs": 10},
+        changes={"model.name": "mlp", "epochs": 10},
     ),
     "cpu": Settings(
         seeds=(0, 1, 2), rho=(0.05, 0.1), switch_rho=(0.2,), recipe="embedded"

@@ -48,7 +48,7 @@ SCALES = {
         checkpoints=2,
         batches=1,
         recipe="smoke",
-        changes={"model.name": "conv_net", "epochs": 4},
+        changes={"model.name": "mlp", "epochs": 4},
     ),
     "cpu": Settings(
         rho=(0.1, 0.2, 0.3, 0.4),

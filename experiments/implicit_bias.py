@@ -37,7 +37,7 @@ class Settings:
 
 SCALES = {
     "smoke": Settings(
-        seeds=1, alphas=(0.01, 1.0), stop_losses=(1e-16,), slope_rhos=(0.01, 0.005)
+        seeds=1, alphas=(0.1,), stop_losses=(1e-16,), slope_rhos=(0.01, 0.005)
     ),
     "cpu": Settings(),
     "paper": Settings(seeds=100),

@@ -51,7 +51,7 @@ SCALES = {
         rho=(0.1,),
         peers=("erm", "erm_long", "sam", "periodic"),
         recipe="smoke",
-        changes={"model.name": "conv_net", "epochs": 2},
+        changes={"model.name": "mlp", "epochs": 2},
     ),
     # The small network has no normalisation layers.
     "cpu": Settings(

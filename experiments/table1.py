@@ -42,7 +42,7 @@ class Settings(comparison.Settings):
 
 SCALES = {
     "smoke": Settings(
-        seeds=(0,), rho=(0.1,), recipe="smoke", changes={"model.name": "conv_net"}
+        seeds=(0,), rho=(0.1,), recipe="smoke", changes={"model.name": "mlp"}
     ),
     # 287 images of two digits. A quarter of them validates: a tenth would be 28, of
     # which noise turns 11.

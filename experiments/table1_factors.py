@@ -66,7 +66,7 @@ SCALES = {
         rho=(0.1,),
         factors=("base",),
         recipe="smoke",
-        changes={"model.name": "conv_net"},
+        changes={"model.name": "mlp"},
     ),
     "cpu": Settings(
         rho=(0.1, 0.2),

@@ -55,7 +55,7 @@ SCALES = {
         noise=(60,),
         rho=(0.1,),
         recipe="smoke",
-        changes={"model.name": "conv_net"},
+        changes={"model.name": "mlp"},
     ),
     "cpu": Settings(
         seeds=(0, 1, 2, 3, 4),
