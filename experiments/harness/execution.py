@@ -60,11 +60,18 @@ def _plain(found: list[Claim], name: str, scale: str) -> list[dict[str, Any]]:
 
 
 def environment() -> dict[str, Any]:
-    """The commit and the versions that results are made with."""
+    """The commit and the versions that results are made with; results do not count."""
     git = ["git", "-C", str(pathlib.Path(__file__).parent)]
     ask = functools.partial(subprocess.run, capture_output=True, text=True, check=False)
     commit = ask([*git, "rev-parse", "--short=12", "HEAD"]).stdout.strip()
-    changed = ask([*git, "status", "--porcelain", "--untracked-files=no"]).stdout
+    code = [
+        "status",
+        "--porcelain",
+        "--untracked-files=no",
+        ":/",
+        ":(top,exclude)results",
+    ]
+    changed = ask([*git, *code]).stdout
     return {
         "commit": f"{commit or 'unknown'}{' and changes' * bool(changed.strip())}",
         "versions": {
