@@ -36,23 +36,6 @@ flags.DEFINE_integer("process_count", 1, "Number of processes.")
 
 def main(argv: Sequence[str]) -> int:
     """Trains what the flags say; returns the exit status."""
-    status = _train(argv)
-    if status in (1, 2) and FLAGS.coordinator:
-        _end_alone(status)
-    return status
-
-
-def _end_alone(status: int) -> None:
-    """Ends one of several processes, which would otherwise wait for the others."""
-    import jax
-
-    from sam_jax.training import liveness
-
-    if jax.process_count() > 1:
-        liveness.end(jax.process_index(), status)
-
-
-def _train(argv: Sequence[str]) -> int:
     if len(argv) > 1:
         return _refuse(f"Unknown arguments {argv[1:]}; every option starts with --.")
     for name in ("config", "workdir"):
@@ -69,24 +52,37 @@ def _train(argv: Sequence[str]) -> int:
         startup.use_compilation_cache()
         with interruption.ends_program():
             parallel.connect(FLAGS.coordinator, FLAGS.process_id, FLAGS.process_count)
-            run = loop.prepare(FLAGS.config, workdir)
+            try:
+                run = loop.prepare(FLAGS.config, workdir)
+            except (ValueError, OSError, ImportError) as error:
+                return _alone(_refuse(error))
+            result = loop.train(run)
     except TrainingError as error:
-        return _refuse(error, status=error.status)
-    except (ValueError, OSError, ImportError) as error:
-        return _refuse(error)
-    try:
-        result = loop.train(run)
-    except TrainingError as error:
-        return _refuse(error, status=error.status)
+        status = _refuse(error, status=error.status)
+        return status if error.together else _alone(status)
     except OSError as error:
-        return _refuse(f"{error}. What was saved stays; run it again.", status=1)
+        said = f"{error}. What was saved stays; run it again."
+        return _alone(_refuse(said, status=1))
     except KeyboardInterrupt:  # asked for a second time
         said = "Interrupted; the same command goes on from what was saved before, if "
-        return _refuse(said + "anything was.", status=130)
+        return _alone(_refuse(said + "anything was.", status=130))
     if parallel.is_first_process():
         print(summary.table({run.label: result}))
         print(f"Summary, curves, metrics and checkpoints: {run.workdir}")
     return 0
+
+
+def _alone(status: int) -> int:
+    """The status of a process that the others know nothing of: one of several ends
+    here, since an ordinary end would wait for them, and they for it.
+    """
+    import jax
+
+    from sam_jax.training import liveness
+
+    if FLAGS.coordinator and jax.process_count() > 1:
+        liveness.end(jax.process_index(), status)
+    return status
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:

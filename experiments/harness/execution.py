@@ -138,6 +138,8 @@ def read_arrays(out: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         with (out / ARRAYS).open("rb") as file, np.load(file) as saved:
             return dict(saved)
+    except FileNotFoundError:
+        raise ValueError(f"{out / ARRAYS} is missing; run it again.") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{out / ARRAYS} cannot be read ({error}).") from None
 

@@ -5,9 +5,11 @@ class TrainingError(RuntimeError):
     """A run that cannot go on; what it saved before stays.
 
     status: the exit status of a command that it ends.
+    together: whether all processes of the run end with it, and none waits for another.
     """
 
     status = 1
+    together = False
 
 
 class NonFiniteLoss(TrainingError):
@@ -23,10 +25,10 @@ class Locked(TrainingError):
 class Interrupted(TrainingError):
     """A run that a signal has ended before its last epoch."""
 
-    def __init__(self, number: int, message: str):
+    def __init__(self, number: int, message: str, together: bool = False):
         """number: of the signal."""
         super().__init__(message)
-        self.status = 128 + number
+        self.status, self.together = 128 + number, together
 
 
 class CheckpointError(TrainingError):

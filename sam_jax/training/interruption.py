@@ -65,8 +65,8 @@ class Requests:
         Returns: False if there was none, so that the run has to end; True if the
           handler has come back, and the run may go on.
         """
-        handler = self._before.get(number)
-        if number not in WARNINGS or not callable(handler):
+        handler: Any = self._before.get(number)
+        if number not in WARNINGS or not _is_librarys(handler):
             return False
         self._received = NOTHING
         handler(number, None)
@@ -90,7 +90,7 @@ class Requests:
 
     def __enter__(self) -> "Requests":
         if threading.current_thread() is threading.main_thread():
-            library = any(callable(signal.getsignal(number)) for number in WARNINGS)
+            library = any(_is_librarys(signal.getsignal(n)) for n in WARNINGS)
             for number in SIGNALS:
                 if library and number == signal.SIGTERM:
                     continue  # which does not end the job, but comes with the warning
@@ -102,18 +102,27 @@ class Requests:
             signal.signal(number, handler)
 
 
+def _leave(number: int, frame: FrameType | None) -> None:
+    name = signal.Signals(number).name
+    raise Interrupted(
+        number,
+        f"Ended by {name} before or after its steps; the same command goes on from "
+        "what was saved before, if anything was.",
+    )
+
+
+def _is_librarys(handler: Any) -> bool:
+    """Whether a handler of a warning is that of a scheduler's library."""
+    return callable(handler) and handler is not _leave
+
+
 @contextlib.contextmanager
 def ends_program() -> Iterator[None]:
-    """A context in which a signal ends the program at once: nothing is trained yet.
+    """A context in which a signal ends the program at once; but for `Requests` in it.
 
     Raises: Interrupted, where the program is when the signal comes.
     """
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        name = signal.Signals(number).name
-        raise Interrupted(number, f"Ended by {name} before the first step.")
-
-    before = {number: signal.signal(number, leave) for number in SIGNALS}
+    before = {number: signal.signal(number, _leave) for number in SIGNALS}
     try:
         yield
     finally:

@@ -256,6 +256,7 @@ def interrupted(run: Run, number: int, epoch: int, steps: int) -> Interrupted:
         f"Ended by {signal.Signals(number).name} after step {step} of "
         f"{run.config.epochs * run.setup.epoch_steps}, which is saved in "
         f"{run.workdir}; the same command goes on from there.",
+        together=True,
     )
 
 

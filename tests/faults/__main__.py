@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from sam_jax import output
 from sam_jax.training import startup
-from tests.faults import commands, damage, interruptions, runs
+from tests.faults import commands, damage, interruptions, pairs, runs
 from tests.faults.outcome import Outcome
 
 Suite = Callable[[int, int, pathlib.Path], Outcome]
@@ -48,6 +48,7 @@ def _arguments(seed: int, tries: int, folder: pathlib.Path) -> Outcome:
 SUITES: dict[str, tuple[Suite, int]] = {
     "kills": (interruptions.kills, 200),
     "signals": (interruptions.signals, 60),
+    "pairs": (pairs.signals_to_one, 12),
     "files": (damage.files, 120),
     "writers": (damage.two_writers, 10),
     "disk": (damage.full_disk, 10),

@@ -1,4 +1,6 @@
-"""The core of `make faults`: a hundredth of its tries, of every kind."""
+"""The core of `make faults`: a hundredth of its tries, of every kind but one, which
+test_interruption has once: signals to one of two processes.
+"""
 
 import os
 import pathlib
@@ -32,9 +34,10 @@ def run(*command):
 
 
 def test_nothing_is_lost():
-    done = run("-m", "tests.faults", "--share=0.01")
+    kinds = [name for name in SUITES if name != "pairs"]
+    done = run("-m", "tests.faults", "--share=0.01", f"--only={','.join(kinds)}")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(done.stdout.splitlines()) == 2 + len(SUITES)
+    assert len(done.stdout.splitlines()) == 2 + len(kinds)
 
 
 def test_what_is_lost_would_be_seen(tmp_path):

@@ -3,7 +3,6 @@
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +16,7 @@ from sam_jax.training.errors import CheckpointError, Interrupted
 from sam_jax.training.interruption import Requests
 from sam_jax.training.progress import Progress
 from tests.training.test_loop import RUN, final_state, records, run, same_run
+from tests.training.two_processes import start_two
 
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 10  # of an epoch of RUN
@@ -281,35 +281,6 @@ def test_a_run_goes_on_with_other_devices(tmp_path):
         np.testing.assert_allclose(
             received.state[name], array, rtol=1e-10, atol=1e-12, err_msg=name
         )
-
-
-def start_two(workdir):
-    """The command on two processes, for a minute's training."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"--coordinator=localhost:{free.getsockname()[1]}"
-    settings = {
-        "epochs": 12,
-        "batch_size": 128,
-        "model.name": "linear",
-        "model.dtype": "float64",
-        "schedule.warmup_epochs": 0.0,
-        "checkpoint.every_epochs": 100,
-    }
-    command = [sys.executable, "-m", "sam_jax.train", "--config=configs/digits.py:sam"]
-    command += [f"--config.{name}={value}" for name, value in settings.items()]
-    command += [address, f"--workdir={workdir}", "--process_count=2"]
-    return [
-        subprocess.Popen(
-            [*command, f"--process_id={i}"],
-            cwd=ROOT,
-            env={**os.environ, "JAX_ENABLE_X64": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for i in range(2)
-    ]
 
 
 def wait_for_epochs(workdir, count):
