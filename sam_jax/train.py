@@ -36,13 +36,8 @@ flags.DEFINE_integer("process_count", 1, "Number of processes.")
 
 def main(argv: Sequence[str]) -> int:
     """Trains what the flags say; returns the exit status."""
-    if len(argv) > 1:
-        return _refuse(f"Unknown arguments {argv[1:]}; every option starts with --.")
-    for name in ("config", "workdir"):
-        if FLAGS[name].value is None:
-            return _refuse(f"Give --{name}: {FLAGS[name].help}")
-    if not FLAGS.workdir.strip():
-        return _refuse("Received an empty --workdir; give a directory to write to.")
+    if wrong := _wrong(argv):
+        return _refuse(wrong)
     workdir = pathlib.Path(FLAGS.workdir).expanduser()
     # Imported once the flags are known to be good: it takes seconds.
     from sam_jax.training import interruption, loop, parallel, startup, summary
@@ -51,8 +46,10 @@ def main(argv: Sequence[str]) -> int:
     try:
         startup.use_compilation_cache()
         with interruption.ends_program():
-            parallel.connect(FLAGS.coordinator, FLAGS.process_id, FLAGS.process_count)
             try:
+                parallel.connect(
+                    FLAGS.coordinator, FLAGS.process_id, FLAGS.process_count
+                )
                 run = loop.prepare(FLAGS.config, workdir)
             except (ValueError, OSError, ImportError) as error:
                 return _alone(_refuse(error))
@@ -70,6 +67,18 @@ def main(argv: Sequence[str]) -> int:
         print(summary.table({run.label: result}))
         print(f"Summary, curves, metrics and checkpoints: {run.workdir}")
     return 0
+
+
+def _wrong(argv: Sequence[str]) -> str:
+    """What is wrong with the flags that are there; "" for nothing."""
+    if len(argv) > 1:
+        return f"Unknown arguments {argv[1:]}; every option starts with --."
+    for name in ("config", "workdir"):
+        if FLAGS[name].value is None:
+            return f"Give --{name}: {FLAGS[name].help}"
+    if not FLAGS.workdir.strip():
+        return "Received an empty --workdir; give a directory to write to."
+    return ""
 
 
 def _alone(status: int) -> int:
