@@ -12,7 +12,13 @@ import ml_collections
 from flax import traverse_util
 
 from sam_jax.core import groups
-from sam_jax.training.keys import KEYS, VARIANT_OPTIONS, Change, names
+from sam_jax.training.keys import (
+    KEYS,
+    LOSS_OPTIONS,
+    VARIANT_OPTIONS,
+    Change,
+    names,
+)
 from sam_jax.transforms import VARIANTS
 
 # A checked configuration, or a part of it: a FrozenConfigDict. Its keys are attributes
@@ -183,6 +189,7 @@ def _convert(name: str, value: Any) -> Any:
 def _check_together(c: Mapping[str, Any]) -> None:
     """What one key allows another. Fits to the devices are checked where they are."""
     _check_variant(c)
+    _check_loss(c)
     _check_attack(c)
     if c["sam.kind"] != "erm" and c["sam.start_epoch"] >= c["epochs"]:
         raise ConfigError(
@@ -216,6 +223,16 @@ def _check_variant(c: Mapping[str, Any]) -> None:
             )
     m = _group(kind, c["sam.m"], c["batch_size"])
     check_groups(m, c["batch_size"])
+
+
+def _check_loss(c: Mapping[str, Any]) -> None:
+    """Options that the loss has."""
+    for key, (name, _) in LOSS_OPTIONS.items():
+        if c["loss.name"] != name and c[key] != KEYS[key].default:
+            raise ConfigError(
+                f"Received {key}={c[key]!r} with loss.name={c['loss.name']!r}, which "
+                f"has no such option; set {KEYS[key].default!r}, or loss.name={name!r}."
+            )
 
 
 def check_groups(m: int, batch_size: int, devices: int = 1) -> None:

@@ -317,6 +317,12 @@ def names(*changes: Change) -> frozenset[str]:
     return frozenset(name for name, key in KEYS.items() if key.change in changes)
 
 
+# Options of losses, by the key that sets them: the loss, and its name for the option.
+LOSS_OPTIONS: dict[str, tuple[str, str]] = {
+    "loss.label_smoothing": ("cross_entropy", "smoothing"),
+    "loss.q": ("generalized_cross_entropy", "q"),
+}
+
 # Options of SAM variants that a configuration can set, by the key that sets them.
 VARIANT_OPTIONS: dict[str, str] = {
     f"sam.{option}": option

@@ -21,7 +21,7 @@ from sam_jax.training.configuration import (
     variant_options,
 )
 from sam_jax.training.examples import Augment, Examples
-from sam_jax.training.keys import KEYS
+from sam_jax.training.keys import KEYS, LOSS_OPTIONS
 from sam_jax.transforms import VARIANTS, Point, norm_layers
 
 # The keys of config.model that are options of a network.
@@ -118,12 +118,12 @@ def create_model(config: Config, num_classes: int, devices: int, m: int) -> nn.M
 
 def create_loss(config: Config) -> steps.Loss:
     """The configured loss, with those keys of config.loss that it has."""
-    name = config.loss.name
     options = {
-        "cross_entropy": {"smoothing": config.loss.label_smoothing},
-        "generalized_cross_entropy": {"q": config.loss.q},
+        option: getattr(config.loss, key.removeprefix("loss."))
+        for key, (name, option) in LOSS_OPTIONS.items()
+        if name == config.loss.name
     }
-    return losses.create(name, **options.get(name, {}))
+    return losses.create(config.loss.name, **options)
 
 
 def create_gradient(config: Config) -> Callable[[Point], Gradient]:

@@ -88,6 +88,7 @@ def test_a_missing_key_is_named():
             {"sam__kind": "sam", "sam__alpha": 0.7},
             r"sam\.alpha=0\.7 with sam\.kind='sam'.* that have it: gsam",
         ),
+        ({"loss__q": 0.5}, r"loss\.q=0\.5 with loss\.name='cross_entropy', which has"),
     ],
 )
 def test_keys_that_do_not_fit_together_are_refused(changes, message):
@@ -178,4 +179,6 @@ def test_every_key_is_read(tmp_path, monkeypatch):
         loop.prepare(tiny(model__name=name), tmp_path / name)
     attack = {"attack__kind": "adversarial", "attack__eps": 0.1}
     loop.prepare(tiny(**attack, attack__eval_steps=1), tmp_path / "attack")
+    gce = {"loss__name": "generalized_cross_entropy", "loss__q": 0.5}
+    loop.prepare(tiny(**gce), tmp_path / "gce")
     assert set(configuration.KEYS) - read == set()
