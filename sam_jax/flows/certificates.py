@@ -15,8 +15,8 @@ FACTOR = 20.0
 class Certificate(NamedTuple):
     """distance: |beta - minimiser| / |minimiser|, of the flow's end and the minimiser
       of phi_alpha_effective on {X beta = y}.
-    kkt: largest entry of grad phi_alpha_effective(beta) - X^T nu, relative to the
-      largest of the gradient, with the flow's own multiplier nu.
+    kkt: largest entry of grad phi_alpha_effective(beta) - shift - X^T nu, relative to
+      the largest of the gradient, with the flow's own multiplier nu.
     tolerance: what distance may be. passed: the flow ended, and within tolerance.
     """
 
@@ -47,12 +47,13 @@ def certificate(
     x, y = jnp.asarray(x, float), jnp.asarray(y, float)
     ended = solution.reached
     alpha = jnp.where(ended[..., None], solution.alpha_effective, 1)
-    minimum = potentials.minimize_potential(x, y, alpha).beta
+    shift = jnp.where(ended[..., None], solution.shift, 0)
+    minimum = potentials.minimize_potential(x, y, alpha, shift).beta
     length = jnp.linalg.norm(minimum, axis=-1)
     distance = jnp.linalg.norm(solution.beta - minimum, axis=-1)
     distance = jnp.where(ended, distance / jnp.where(length > 0, length, 1), jnp.inf)
     gradient = potentials.potential_gradient(solution.beta, alpha)
-    multiplier = jnp.einsum("...nd,...n->...d", x, solution.nu)
+    multiplier = jnp.einsum("...nd,...n->...d", x, solution.nu) + shift
     largest = jnp.max(jnp.abs(gradient), -1)
     kkt = jnp.max(jnp.abs(gradient - multiplier), -1) / jnp.where(
         largest > 0, largest, 1

@@ -19,11 +19,10 @@ LOWEST = -300.0  # log w below which gradient / w would underflow to 0 / 0
 
 
 class Settings(NamedTuple):
-    """alpha: w_+ = w_- at the start. rho: ascent step. stop_loss: the mean of r^2 / 4
-    to stop at. rtol, atol: tolerances. All f[].
+    """rho: ascent step. stop_loss: the mean of r^2 / 4 to stop at. rtol, atol:
+    tolerances. All f[].
     """
 
-    alpha: Float[Array, ""]
     rho: Float[Array, ""]
     stop_loss: Float[Array, ""]
     rtol: Any  # f[], where diffrax and optimistix say float
@@ -34,7 +33,7 @@ class State(NamedTuple):
     """log_plus, log_minus: log w_+ and log w_-. The integrals: see solver.Solution.
 
     In logarithms the weights keep their relative precision while they fall by orders of
-    magnitude, and log w_+- = log alpha - rho Delta +- X^T nu / 2 is a linear relation,
+    magnitude, and log w_+- = its start - rho Delta +- X^T nu / 2 is a linear relation,
     which Runge-Kutta methods conserve to rounding.
     """
 
@@ -73,6 +72,7 @@ NETWORK = networks.create("squares")
 
 def run(
     examples: networks.Examples,
+    begin: networks.Squares,
     settings: Settings,
     times: Float[Array, " times"],
     *,
@@ -80,7 +80,7 @@ def run(
     stiff: bool,
     max_steps: int,
 ) -> Run:
-    """Solves the flow of w_+ and w_- from (alpha, alpha) until it ends.
+    """Solves the flow of w_+ and w_- from where they begin, above 0, until it ends.
 
     The product of two layers has the same flow of w_+ = (u + v) / 2 and w_- =
     (u - v) / 2, where in u and v a small w_- would be lost to cancellation.
@@ -90,8 +90,8 @@ def run(
       stiff, max_steps: see `solver.solve`.
     """
     n, d = examples.x.shape
-    log_alpha, zero = jnp.full(d, jnp.log(settings.alpha)), jnp.zeros(d)
-    start = State(log_alpha, log_alpha, zero, zero, jnp.zeros(n), jnp.zeros(()))
+    logs, zero = (jnp.log(begin.plus), jnp.log(begin.minus)), jnp.zeros(d)
+    start = State(*logs, zero, zero, jnp.zeros(n), jnp.zeros(()))
     # One flat vector: a step's arithmetic is then one kernel, not one a leaf.
     flat_start, unravel = ravel_pytree(start)
 

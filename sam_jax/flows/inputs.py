@@ -31,6 +31,45 @@ class Problems(NamedTuple):
         return f"Problem {place} with {', '.join(numbers)}".replace("  ", " ")
 
 
+Start = tuple[ArrayLike, ArrayLike]
+
+
+def one_start(alpha: ArrayLike | None, start: Start | None) -> None:
+    """Raises ValueError unless exactly one of the two says where to start."""
+    if (alpha is None) == (start is None):
+        given = "both" if start is not None else "neither"
+        raise ValueError(
+            f"Received {given} of alpha and start; give alpha for the paper's start, "
+            "or start=(w_+, w_-), of the product start=(u, v)."
+        )
+
+
+def features(
+    given: Problems, name: str, values: ArrayLike, *, nonzero: bool = False
+) -> Float[Array, "problems d"]:
+    """Values of every feature, [..., d], one row a problem.
+
+    Raises: ValueError for shapes that do not fit, and for numbers that are not finite
+      or, if so asked, zero.
+    """
+    values, wanted = jnp.asarray(values, float), (*given.shape, given.x.shape[-1])
+    try:
+        rows = jnp.broadcast_to(values, wanted)
+    except ValueError:
+        raise ValueError(
+            f"Received {name} of shape {values.shape} for problems of shape {wanted}; "
+            "give a number a feature, [d] or [..., d], or axes that broadcast."
+        ) from None
+    if known(values):
+        wrong = ~np.isfinite(values) | (nonzero & (np.asarray(values) == 0))
+        if np.any(wrong):
+            raise ValueError(
+                f"Received {name} with {np.asarray(values)[wrong][0]}; give finite "
+                f"numbers{' other than 0, where a weight stays for ever' * nonzero}."
+            )
+    return rows.reshape(-1, wanted[-1])
+
+
 def known(value: Array) -> bool:
     """Whether a value can be looked at: it cannot under jit and vmap."""
     return not isinstance(value, jax.core.Tracer)

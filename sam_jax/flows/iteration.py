@@ -8,7 +8,7 @@ minibatch, with or without normalised perturbations and label noise.
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +84,8 @@ def iterate(
     method: Method,
     *,
     times: ArrayLike,
-    alpha: ArrayLike,
+    alpha: ArrayLike | None = None,
+    start: inputs.Start | None = None,
     step_size: ArrayLike,
     rho: ArrayLike = 0.0,
     label_noise: ArrayLike = 0.0,
@@ -102,6 +103,8 @@ def iterate(
       x: inputs [..., n, d]. y: targets [..., n].
       times: iterations to record, increasing; see `log_times`.
       alpha: scale of the start, w_+ = w_- = alpha, or u = alpha, v = 0; > 0.
+      start: in place of alpha, (w_+, w_-) or of the product (u, v), numbers of every
+        feature [..., d], with batch axes that broadcast to those of the rest.
       step_size: gamma. rho: ascent step, or length of the perturbation if normalised.
       label_noise: standard deviation of normal noise on every target, drawn anew at
         every iteration.
@@ -116,16 +119,16 @@ def iterate(
       which problem, and when.
     """
     network = networks.create(method.parametrization)
-    given = inputs.problems(
-        x,
-        y,
-        interpolated=False,
-        alpha=alpha,
-        step_size=step_size,
-        rho=rho,
-        label_noise=label_noise,
-        weight_decay=weight_decay,
-    )
+    inputs.one_start(alpha, start)
+    numbers: dict[str, Any] = {
+        "step_size": step_size,
+        "rho": rho,
+        "label_noise": label_noise,
+        "weight_decay": weight_decay,
+    }
+    if alpha is not None:
+        numbers["alpha"] = alpha
+    given = inputs.problems(x, y, interpolated=False, **numbers)
     method.group_size(given.x.shape[1])
     times = jnp.asarray(times)
     if indices is not None:
@@ -139,9 +142,15 @@ def iterate(
         jnp.any(given.scalars["label_noise"] > 0)
     )
     keys = jax.random.split(jax.random.key(seed), len(given.y))
+    begin = (
+        network.start(given.scalars["alpha"], given.x.shape[-1])
+        if start is None
+        else network.layers(*(inputs.features(given, "start", s) for s in start))
+    )
     params = _iterate(
         given.x,
         given.y,
+        begin,
         given.scalars,
         keys,
         times,
@@ -162,10 +171,12 @@ def iterate(
 
 
 @functools.partial(jax.jit, static_argnames=("method", "noisy"))
-def _iterate(x, y, scalars, keys, times, indices, *, method: Method, noisy: bool):
+def _iterate(
+    x, y, begin, scalars, keys, times, indices, *, method: Method, noisy: bool
+):
     network = networks.create(method.parametrization)
 
-    def one(x, y, numbers, key):
+    def one(x, y, begin, numbers, key):
         def gradient(params, t):
             targets = y
             if noisy:
@@ -181,12 +192,12 @@ def _iterate(x, y, scalars, keys, times, indices, *, method: Method, noisy: bool
 
         return descent.descend(
             gradient,
-            network.start(numbers["alpha"], x.shape[1]),
+            begin,
             step_size=numbers["step_size"],
             times=times,
         )
 
-    problems = (x, y, scalars, keys)
+    problems = (x, y, begin, scalars, keys)
     if jax.default_backend() == "cpu" and method.perturbs_each(x.shape[1]):
         # The perturbed weights of one problem fit the fastest cache, those of all do
         # not: one after the other is more than twice as fast as side by side.

@@ -5,9 +5,9 @@ Both networks predict <beta, x> and have the same dynamics in the coordinates w_
     squares   beta = w_+^2 - w_-^2,  loss r^2 / 4   (Eq. 8 and Sec. A of the paper)
     product   beta = u v,            loss r^2 / 2   (Fig. 9; w_+- = (u +- v) / 2)
 
-with r = <beta, x> - y. The start is w_+ = w_- = alpha, or u = alpha and v = 0, that is
-w_+ = w_- = alpha / 2. (The caption of Fig. 9 starts at u = v = alpha, from where
-beta >= 0 for ever; u = alpha, v = 0 reaches both signs.)
+with r = <beta, x> - y. The paper's start is w_+ = w_- = alpha, or u = alpha and v = 0,
+that is w_+ = w_- = alpha / 2. (The caption of Fig. 9 starts at u = v = alpha, from
+where beta >= 0 for ever; u = alpha, v = 0 reaches both signs.)
 """
 
 from collections.abc import Callable
@@ -60,10 +60,16 @@ class Network(NamedTuple):
     split: Callable[[Params], tuple[Vector, Vector]]
     join: Callable[[Vector, Vector], Params]
 
-    def start(self, alpha: Float[Array, ""] | float, d: int) -> Params:
-        """The parameters at time 0."""
-        scale = jnp.full(d, self.unit * alpha)
+    def start(self, alpha: Float[Array, "..."] | float, d: int) -> Params:
+        """The paper's parameters at time 0, [..., d] for alpha [...]."""
+        alpha = jnp.asarray(alpha)
+        scale = jnp.broadcast_to(self.unit * alpha[..., None], (*alpha.shape, d))
         return self.join(scale, scale)
+
+    def layers(self, first: ArrayLike, second: ArrayLike) -> Params:
+        """The parameters (w_+, w_-), or (u, v), from their two arrays."""
+        kind = type(self.join(jnp.zeros(1), jnp.zeros(1)))
+        return kind(jnp.asarray(first, float), jnp.asarray(second, float))
 
     def energy(self, params: Params) -> Vector:
         """w_+^2 + w_-^2."""

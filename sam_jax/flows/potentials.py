@@ -43,8 +43,8 @@ def potential_gradient(
 
 
 class Minimum(NamedTuple):
-    """beta: argmin phi_alpha on {X beta = y}. nu: multiplier, grad phi = X^T nu.
-    infeasibility: |X beta - y| / |y|. iterations: Newton steps.
+    """beta: argmin phi_alpha on {X beta = y}. nu: multiplier, grad phi = X^T nu, plus
+    the shift. infeasibility: |X beta - y| / |y|. iterations: Newton steps.
     """
 
     beta: Float[Array, "*batch d"]
@@ -53,16 +53,20 @@ class Minimum(NamedTuple):
     iterations: Int[Array, "*batch"]
 
 
-def minimize_potential(x: ArrayLike, y: ArrayLike, alpha: ArrayLike) -> Minimum:
-    """argmin phi_alpha(beta) subject to X beta = y (Eq. 4, 13), by Newton on the dual
+def minimize_potential(
+    x: ArrayLike, y: ArrayLike, alpha: ArrayLike, shift: ArrayLike = 0.0
+) -> Minimum:
+    """argmin phi_alpha(beta) - <shift, beta> subject to X beta = y (Eq. 4, 13), by
+    Newton on the dual
 
-        min_nu  sum_j 2 alpha_j^2 (cosh z_j - 1) - nu^T y,   z = X^T nu,
+        min_nu  sum_j 2 alpha_j^2 (cosh z_j - 1) - nu^T y,   z = X^T nu + shift,
 
     where beta = 2 alpha^2 sinh z. About ten steps, to rounding.
 
     Args:
       x: inputs [..., n, d] of any rank. y: targets [..., n] in the range of X.
       alpha: positive scale, a number, or one a feature, [..., d].
+      shift: log w_+ / w_- of a start (see `solver`), a number, or [d], or [..., d].
 
     Raises: ValueError for unsuitable arguments (see `inputs.problems`), and where
       Newton's method stops before X beta = y (under jit and vmap, `infeasibility` says
@@ -79,7 +83,7 @@ def minimize_potential(x: ArrayLike, y: ArrayLike, alpha: ArrayLike) -> Minimum:
     given = inputs.problems(x, y, alpha=jnp.min(alpha, -1) if alpha.ndim else alpha)
     d = x.shape[-1]
     alpha = jnp.broadcast_to(alpha, (*given.shape, d)).reshape(-1, d)
-    flat = _minimize(given.x, given.y, alpha)
+    flat = _minimize(given.x, given.y, alpha, inputs.features(given, "shift", shift))
     if inputs.known(flat.beta):
         worst = float(jnp.max(flat.infeasibility))
         if not worst <= FEASIBLE:
@@ -94,7 +98,10 @@ def minimize_potential(x: ArrayLike, y: ArrayLike, alpha: ArrayLike) -> Minimum:
 @jax.jit
 @jax.vmap
 def _minimize(
-    x: Float[Array, "n d"], y: Float[Array, " n"], alpha: Float[Array, " d"]
+    x: Float[Array, "n d"],
+    y: Float[Array, " n"],
+    alpha: Float[Array, " d"],
+    shift: Float[Array, " d"],
 ) -> Minimum:
     # Rows of V^T are orthonormal and span those of X: same constraints, any rank.
     u, sizes, rows = jnp.linalg.svd(x, full_matrices=False)
@@ -104,12 +111,15 @@ def _minimize(
     target = inverse * (u.T @ y)
     square = 2 * alpha**2
 
+    def exponent(mu):
+        return mu @ rows + shift
+
     def dual(mu):  # cosh z - 1 = 2 sinh(z / 2)^2, without the cancellation
-        return jnp.sum(2 * square * jnp.sinh(mu @ rows / 2) ** 2) - mu @ target
+        return jnp.sum(2 * square * jnp.sinh(exponent(mu) / 2) ** 2) - mu @ target
 
     def step(state):
         mu, iterations, _ = state
-        z = mu @ rows
+        z = exponent(mu)
         slope = rows @ (square * jnp.sinh(z)) - target
         curvature = (rows * (square * jnp.cosh(z))) @ rows.T + jnp.diag(1.0 - present)
         move = -jnp.linalg.solve(curvature, slope)
@@ -133,7 +143,7 @@ def _minimize(
 
     start = (jnp.zeros_like(target), 0, jnp.inf)
     mu, iterations, _ = jax.lax.while_loop(unfinished, step, start)
-    beta = square * jnp.sinh(mu @ rows)
+    beta = square * jnp.sinh(exponent(mu))
     size = jnp.linalg.norm(y)
     misfit = jnp.linalg.norm(x @ beta - y) / jnp.where(size > 0, size, 1)
     return Minimum(beta, u @ (inverse * mu), misfit, jnp.asarray(iterations))

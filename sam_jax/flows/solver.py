@@ -5,7 +5,10 @@ The flow of every kind (see `fields`) ends at the minimiser of phi_alpha_effecti
 
     alpha_effective = alpha exp(-rho Delta)                          (Prop. 1, 4, 5).
 
-Delta is an integral along the flow, so it is solved for together with the weights.
+Delta is an integral along the flow, so it is solved for together with the weights. From
+another start alpha is sqrt(w_+ w_-), feature by feature, and the potential is less
+<shift, beta>, with shift = log w_+ / w_-: since log w_+- moves by -rho Delta +- z / 2,
+z = X^T nu, the flow is at beta = 2 alpha_effective^2 sinh(z + shift).
 """
 
 import functools
@@ -33,7 +36,9 @@ class Solution(NamedTuple):
     alpha_leading: the same with r in place of r_+: the leading order of Prop. 1, 4, 5,
       off by O(rho^2).
     delta, delta_leading: the two Delta.
-    nu: -(2/n) integral of r_+, the multiplier: beta = 2 alpha_effective^2 sinh(X^T nu).
+    shift: log w_+ / w_- at the start, 0 at the paper's.
+    nu: -(2/n) integral of r_+, the multiplier: beta = 2 alpha_effective^2 sinh(X^T nu
+      + shift).
     loss_integral: integral of the loss.
     end, steps: time of the end, and the solver's steps until there.
     stop_loss: the loss to reach. reached: whether it was.
@@ -50,6 +55,7 @@ class Solution(NamedTuple):
     alpha_leading: Float[Array, "*batch d"]
     delta: Float[Array, "*batch d"]
     delta_leading: Float[Array, "*batch d"]
+    shift: Float[Array, "*batch d"]
     nu: Float[Array, "*batch n"]
     loss_integral: Float[Array, "*batch"]
     end: Float[Array, "*batch"]
@@ -64,7 +70,8 @@ def solve(
     x: ArrayLike,
     y: ArrayLike,
     *,
-    alpha: ArrayLike,
+    alpha: ArrayLike | None = None,
+    start: inputs.Start | None = None,
     rho: ArrayLike = 0.0,
     kind: str = "erm",
     m: int = 1,
@@ -86,6 +93,9 @@ def solve(
     Args:
       x: inputs [..., n, d]. y: targets [..., n].
       alpha: scale of the start, w_+ = w_- = alpha, or u = alpha, v = 0; > 0.
+      start: in place of alpha, (w_+, w_-) or of the product (u, v), numbers of every
+        feature [..., d], with batch axes that broadcast to those of the rest; no w_+ or
+        w_- may be 0, where it would stay.
       rho: ascent step of max_sum and sum_max, >= 0; erm has none.
       kind: "erm", "max_sum" or "sum_max".
       m: examples that share a perturbation, for sum_max: 1 in the paper, n is max_sum.
@@ -105,7 +115,11 @@ def solve(
       why. Under jit and vmap there is only `reached`.
     """
     network = networks.create(parametrization)
-    given = inputs.problems(x, y, alpha=alpha, rho=rho, stop_loss=stop_loss)
+    inputs.one_start(alpha, start)
+    numbers: dict[str, Any] = {"rho": rho, "stop_loss": stop_loss}
+    if alpha is not None:
+        numbers["alpha"] = alpha
+    given = inputs.problems(x, y, **numbers)
     scalars = given.scalars
     size = fields.group_size(kind, m, given.x.shape[1])
     if max_steps is None:
@@ -114,7 +128,7 @@ def solve(
         (
             given.x,
             given.y,
-            scalars["alpha"] * network.unit,
+            _beginning(network, given, start),
             scalars["rho"] * (kind != "erm"),
             scalars["stop_loss"],
         ),
@@ -130,7 +144,22 @@ def solve(
     return jax.tree.map(lambda a: a.reshape(*given.shape, *a.shape[1:]), flat)
 
 
-Batch = tuple[Array, Array, Array, Array, Array]  # x, y, alpha, rho, stop_loss
+def _beginning(
+    network: networks.Network, given: inputs.Problems, start: inputs.Start | None
+) -> networks.Squares:
+    """|w_+| and |w_-| at time 0, [problems, d]: beta knows no signs of theirs."""
+    if start is None:
+        begin = network.start(given.scalars["alpha"], given.x.shape[-1])
+        return networks.Squares(*network.split(begin))
+    plus, minus = (
+        inputs.features(given, "start", jnp.abs(half), nonzero=True)
+        for half in network.split(network.layers(*start))
+    )
+    return networks.Squares(plus, minus)
+
+
+# x, y, w_+ and w_- at the start, rho, stop_loss
+Batch = tuple[Array, Array, networks.Squares, Array, Array]
 STATIC = ("m", "stiff", "max_steps")
 
 
@@ -141,11 +170,13 @@ def _solve_each(batch: Batch, *shared: Array, **static: Any) -> Solution:
     leaves the fastest cache. So a CPU takes them one after the other, which also
     compiles once for batches of every size.
     """
-    apart = jax.default_backend() == "cpu" and all(map(inputs.known, batch))
+    known = all(map(inputs.known, jax.tree.leaves(batch)))
+    apart = jax.default_backend() == "cpu" and known
     if not apart and len(batch[0]) > 1:
         return _solve_side_by_side(batch, *shared, **static)
     solved = [
-        _solve(problem, *shared, **static) for problem in zip(*batch, strict=True)
+        _solve(jax.tree.map(lambda a, i=i: a[i], batch), *shared, **static)
+        for i in range(len(batch[0]))
     ]
     return jax.tree.map(lambda *parts: jnp.stack(parts), *solved)
 
@@ -163,10 +194,11 @@ def _solve(
     times: Float[Array, " times"],
     **static: Any,
 ) -> Solution:
-    x, y, alpha, rho, stop_loss = problem
+    x, y, begin, rho, stop_loss = problem
+    alpha = jnp.sqrt(begin.plus * begin.minus)
     scale = weight / dynamics.NETWORK.weight
-    settings = dynamics.Settings(alpha, rho, stop_loss / scale, *tolerances)
-    run = dynamics.run(networks.Examples(x, y), settings, times, **static)
+    settings = dynamics.Settings(rho, stop_loss / scale, *tolerances)
+    run = dynamics.run(networks.Examples(x, y), begin, settings, times, **static)
     state = run.state
     return Solution(
         t=run.t,
@@ -178,6 +210,7 @@ def _solve(
         alpha_leading=alpha * jnp.exp(-rho * state.delta_leading),
         delta=state.delta,
         delta_leading=state.delta_leading,
+        shift=jnp.log(begin.plus / begin.minus),
         nu=state.nu,
         loss_integral=scale * state.loss_integral,
         end=run.time,

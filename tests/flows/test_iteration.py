@@ -238,3 +238,41 @@ def test_iterations_can_be_mapped():
     gammas = jnp.asarray([0.1, 0.2])
     expected = [end(gamma) for gamma in gammas]
     np.testing.assert_allclose(jax.vmap(end)(gammas), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("parametrization", ["squares", "product"])
+def test_iterations_start_anywhere(parametrization):
+    """A step of gradient descent from random numbers of both signs, written out."""
+    first, second = np.random.default_rng(0).normal(size=(2, 5))
+    method = Method(parametrization=parametrization)
+    found = flows.iterate(
+        SMALL.x,
+        SMALL.y,
+        method,
+        times=np.asarray([0, 1]),
+        start=(first, second),
+        step_size=0.1,
+    )
+    product = parametrization == "product"
+    beta = first * second if product else first**2 - second**2
+    np.testing.assert_allclose(found.betas[0], beta, rtol=1e-12)
+    slope = SMALL.x.T @ (SMALL.x @ beta - SMALL.y) / 4  # d loss / d beta
+    slope, layers = (
+        (slope, (second, first)) if product else (slope / 2, (2 * first, -2 * second))
+    )
+    for received, start, factor in zip(
+        found.params, (first, second), layers, strict=True
+    ):
+        np.testing.assert_array_equal(received[0], start)
+        np.testing.assert_allclose(
+            received[1], start - 0.1 * slope * factor, rtol=1e-10
+        )
+
+
+def test_a_layer_at_zero_is_a_start_of_an_iteration():
+    start = 0.5 * np.ones(5), np.zeros(5)
+    method = Method(parametrization="product")
+    options = {"times": np.arange(5), "step_size": 0.1}
+    received = flows.iterate(SMALL.x, SMALL.y, method, start=start, **options)
+    expected = flows.iterate(SMALL.x, SMALL.y, method, alpha=0.5, **options)
+    np.testing.assert_array_equal(received.betas, expected.betas)

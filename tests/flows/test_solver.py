@@ -277,3 +277,64 @@ def test_a_tolerance_of_ones_own_decides():
     found = solve_small(alpha=0.3, stop_loss=1e-8)
     assert flows.certificate(found, SMALL.x, SMALL.y).passed
     assert not flows.certificate(found, SMALL.x, SMALL.y, tolerance=1e-12).passed
+
+
+ANYWHERE = np.random.default_rng(0).normal(size=(2, 5)) * 0.2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("parametrization", ["squares", "product"])
+def test_any_start_is_certified(kind, parametrization):
+    """Random numbers of both signs: beta(0) is not 0, and every feature has an alpha
+    and a shift of its own."""
+    found = solve_small(
+        start=tuple(ANYWHERE), rho=0.05, kind=kind, parametrization=parametrization
+    )
+    first, second = ANYWHERE
+    plus, minus = first, second
+    if parametrization == "product":
+        plus, minus = (first + second) / 2, (first - second) / 2
+    np.testing.assert_allclose(found.betas[0], plus**2 - minus**2, atol=2e-2)
+    np.testing.assert_allclose(found.shift, np.log(abs(plus / minus)), rtol=1e-12)
+    passed = flows.certificate(found, SMALL.x, SMALL.y)
+    assert passed.passed
+    assert passed.kkt < 1e-6
+    unshifted = found._replace(shift=0 * found.shift)
+    assert not flows.certificate(unshifted, SMALL.x, SMALL.y).passed
+
+
+def test_a_start_written_out_is_that_of_alpha():
+    ones = np.ones(5)
+    expected = solve_small(alpha=0.1, rho=0.1, kind="sum_max")
+    received = solve_small(start=(0.1 * ones, 0.1 * ones), rho=0.1, kind="sum_max")
+    for name in ("betas", "alpha_effective", "nu", "shift"):
+        np.testing.assert_array_equal(getattr(received, name), getattr(expected, name))
+    layers = 0.1 * ones, 0 * ones
+    product = solve_small(start=layers, rho=0.1, parametrization="product")
+    same = solve_small(alpha=0.1, rho=0.1, parametrization="product")
+    np.testing.assert_array_equal(product.betas, same.betas)
+
+
+def test_starts_have_batch_axes():
+    halves = np.stack([ANYWHERE, 2 * ANYWHERE], 1)  # [2, problems, d]
+    found = flows.solve(
+        SMALL.x, SMALL.y, start=tuple(halves), rho=np.zeros(2), stop_loss=1e-10
+    )
+    for i in range(2):
+        alone = solve_small(start=tuple(halves[:, i]), stop_loss=1e-10)
+        np.testing.assert_array_equal(found.beta[i], alone.beta)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "Received neither of alpha and start"),
+        ({"alpha": 0.1, "start": tuple(ANYWHERE)}, "Received both of alpha and start"),
+        ({"start": (np.ones(5), np.zeros(5))}, "start with 0.0; .* other than 0"),
+        ({"start": (np.ones(5), np.full(5, np.nan))}, "start with nan"),
+        ({"start": (np.ones(4), np.ones(4))}, r"start of shape \(4,\) for problems"),
+    ],
+)
+def test_unsuitable_starts_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        solve_small(**options)
