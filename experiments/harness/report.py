@@ -106,6 +106,9 @@ def summary(sections: list[Section]) -> str:
         listed = ", ".join(f"{n} {_words(v, n)}" for v, n in verdicts.items() if n)
         if total:
             sentences.append(f"{KINDS[kind].format(total)}: {listed}.")
+    older = sum("command" not in claim for s in sections for claim in s.claims)
+    if older:
+        sentences.append(f"{older} of all were judged without intervals, before 0.2.0.")
     missing = [s.name for s in sections if s.figure is None]
     if missing:
         sentences.append(f"Not run: {', '.join(missing)}.")
@@ -114,9 +117,9 @@ def summary(sections: list[Section]) -> str:
 
 KINDS = {
     "paper": "Of {} statements of the paper",
-    "reference": "of {} comparisons with runs of our own",
-    "target": "of {} targets",
-    "control": "of {} controls",
+    "reference": "Of {} comparisons with runs of our own",
+    "target": "Of {} targets",
+    "control": "Of {} controls",
 }
 
 

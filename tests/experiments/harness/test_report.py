@@ -16,7 +16,7 @@ def test_report_has_every_claim_and_labels_the_scale(module, tmp_path):
     for text in (markdown, page):
         assert (
             "Of 6 statements of the paper: 3 hold, 3 are contrary. "
-            "of 3 targets: 3 are undecided. Not run: other."
+            "Of 3 targets: 3 are undecided. Not run: other."
         ) in text
         assert "smoke scale" in text.lower()
         assert "a/figure.png" in text
@@ -37,6 +37,16 @@ def test_words_of_a_file_stay_words_on_both_pages(module, tmp_path):
     assert "<script" not in markdown + page
     assert "](javascript" not in markdown
     assert "\n# a<b" not in markdown
+
+
+def test_results_of_older_versions_are_counted_as_such(module, tmp_path):
+    execution.execute("fake", "cpu", tmp_path / "a")
+    path = tmp_path / "a" / "claims.json"
+    old = {"claim": "old", "source": "Fig. 9", "paper": 1, "measured": 2}
+    old |= {"tolerance": 1, "holds": False}
+    path.write_text(json.dumps([old]))
+    text = report.write(tmp_path)[0].read_text()
+    assert "Of 1 statements of the paper: 1 is contrary. 1 of all were judged" in text
 
 
 def test_report_without_results_says_how_to_get_some(tmp_path):
