@@ -198,13 +198,30 @@ def plain(claim: Claim, command: str) -> dict[str, Any]:
 
 
 def read(path: pathlib.Path) -> list[dict[str, Any]]:
-    """A file of claims. Those of older versions said of each only whether it holds."""
-    found = json.loads(path.read_text())
+    """A file of claims. Those of older versions said of each only whether it holds.
+
+    Raises: ValueError for what is no list of claims.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); run it again.") from None
+    if not isinstance(found, list) or not all(map(_is_claim, found)):
+        raise ValueError(f"{path} holds no list of claims; run it again.")
     for claim in found:
         if "holds" in claim:
             claim["verdict"] = HOLDS if claim.pop("holds") else CONTRARY
             claim["kind"] = kind_of(claim["source"])
     return found
+
+
+def _is_claim(found: Any) -> bool:
+    if not isinstance(found, dict):
+        return False
+    words = all(isinstance(found.get(key), str) for key in ("claim", "source"))
+    judged = found.get("kind") in KINDS and found.get("verdict") in VERDICTS
+    measured = {"measured", "tolerance"} <= found.keys()
+    return words and measured and (judged or isinstance(found.get("holds"), bool))
 
 
 HEADER = ["claim", "source", "expected", "measured", f"{LEVEL:.0%} interval", "seeds"]

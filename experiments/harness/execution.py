@@ -44,11 +44,11 @@ def execute(name: str, scale: str, out: output.Path, workers: int = 1) -> list[C
     refuse_other_settings(out, record)
     with jax.enable_x64(getattr(module, "X64", False)):
         arrays = module.run(*_inputs(module, scale, out, workers))
-    found = list(module.judge(module.SCALES[scale], arrays))
     out.mkdir(parents=True, exist_ok=True)
     record |= {"methods": registry.methods(name, scale), **environment()}
     output.write_json(out / SETTINGS, record)
     output.write_arrays(out / ARRAYS, arrays)
+    found = list(module.judge(module.SCALES[scale], arrays))
     output.write_json(out / CLAIMS, _plain(found, name, scale))
     draw(name, out)
     return found
@@ -61,9 +61,7 @@ def _plain(found: list[Claim], name: str, scale: str) -> list[dict[str, Any]]:
 
 def environment() -> dict[str, Any]:
     """The commit and the versions that results are made with; results do not count."""
-    git = ["git", "-C", str(pathlib.Path(__file__).parent)]
-    ask = functools.partial(subprocess.run, capture_output=True, text=True, check=False)
-    commit = ask([*git, "rev-parse", "--short=12", "HEAD"]).stdout.strip()
+    commit = _git("rev-parse", "--short=12", "HEAD").strip()
     code = [
         "status",
         "--porcelain",
@@ -71,7 +69,7 @@ def environment() -> dict[str, Any]:
         ":/",
         ":(top,exclude)results",
     ]
-    changed = ask([*git, *code]).stdout
+    changed = _git(*code)
     return {
         "commit": f"{commit or 'unknown'}{' and changes' * bool(changed.strip())}",
         "versions": {
@@ -79,6 +77,17 @@ def environment() -> dict[str, Any]:
             **{name: importlib.metadata.version(name) for name in PACKAGES},
         },
     }
+
+
+def _git(*arguments: str) -> str:
+    """What git says of this project; "" without git, and outside of a clone."""
+    command = ["git", "-C", str(pathlib.Path(__file__).parent), *arguments]
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False
+        ).stdout
+    except OSError:
+        return ""
 
 
 class Checked(NamedTuple):
@@ -94,7 +103,7 @@ def check(out: pathlib.Path) -> Checked:
 
     Writes nothing. What differs from what is saved there is listed, a line each.
     """
-    record = json.loads((out / SETTINGS).read_text())
+    record = read_record(out)
     name, scale = record["experiment"], record["scale"]
     module = registry.load(name)
     refuse_other_settings(out, {**record, "settings": registry.settings(name, scale)})
@@ -128,6 +137,27 @@ def _difference(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) ->
     changed = [k for k in new if not _same(old.get(k), new[k])]
     listed = "; ".join(f"{k} {new[k]!r}, saved {old.get(k)!r}" for k in changed)
     return f"{old['claim']}: {listed}"
+
+
+def read_record(out: pathlib.Path) -> dict[str, Any]:
+    """The settings.json of a folder of results.
+
+    Raises: ValueError for what is none.
+    """
+    path = out / SETTINGS
+    try:
+        record = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); run it again.") from None
+    wanted = {"experiment": str, "scale": str, "settings": dict}
+    if not isinstance(record, dict) or not all(
+        isinstance(record.get(key), kind) for key, kind in wanted.items()
+    ):
+        raise ValueError(
+            f"{path} is not that of an experiment's results; remove it, and run it "
+            "again."
+        )
+    return record
 
 
 def read_arrays(out: pathlib.Path) -> dict[str, np.ndarray]:
@@ -167,7 +197,7 @@ def refuse_other_settings(out: pathlib.Path, record: Mapping[str, Any]) -> None:
     path = out / SETTINGS
     if not path.exists():
         return
-    there = json.loads(path.read_text())
+    there = read_record(out)
     if (other := there["experiment"]) != record["experiment"]:
         raise ValueError(
             f"{out} holds results of {other!r}, not of {record['experiment']!r}; give "

@@ -1,7 +1,6 @@
 """One page of all results: every figure with its claims, measurements and verdicts."""
 
 import html
-import json
 import os
 import pathlib
 import re
@@ -138,7 +137,7 @@ def _sections(folder: pathlib.Path) -> Iterator[Section]:
     """All results in a folder, sorted by name, then the experiments without any."""
     seen = set()
     for path in sorted(folder.rglob(execution.SETTINGS)):
-        record = json.loads(path.read_text())
+        record = execution.read_record(path.parent)
         seen.add(record["experiment"])
         found = claims.read(path.parent / execution.CLAIMS)
         figure = os.path.relpath(path.parent / execution.FIGURE, folder)

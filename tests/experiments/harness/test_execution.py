@@ -15,7 +15,7 @@ from sam_jax import plotting
 def test_a_run_writes_settings_arrays_claims_and_figure(module, tmp_path):
     execution.execute("fake", "cpu", tmp_path)
     record = json.loads((tmp_path / "settings.json").read_text())
-    assert record["experiment"], record["scale"] == ("fake", "cpu")
+    assert (record["experiment"], record["scale"]) == ("fake", "cpu")
     assert record["settings"] == {"seeds": 3, "rho": 0.1}
     assert record["methods"] == {}
     assert record["versions"]["jax"] == jax.__version__
@@ -115,3 +115,29 @@ def test_the_command_checks_all_folders_and_names_what_is_damaged(
     assert f"a/arrays.npz {'is missing' if content is None else 'cannot be'}" in first
     assert second.endswith("b: 3 claims as saved")
     assert cli.main(["check", f"--results={tmp_path / 'b'}"]) == 0
+
+
+@pytest.mark.parametrize("file", ["claims.json", "settings.json"])
+@pytest.mark.parametrize("content", ["[{}]", "{}", "null", "[1]", "3", "{", "\xff"])
+@pytest.mark.parametrize("command", ["report", "check"])
+def test_damaged_files_end_in_one_line_that_names_them(
+    module, tmp_path, capsys, file, content, command
+):
+    execution.execute("fake", "cpu", tmp_path)
+    (tmp_path / file).write_bytes(content.encode("latin-1"))
+    assert cli.main([command, f"--results={tmp_path}"]) in (1, 2)
+    said = capsys.readouterr()
+    (line,) = (said.out + said.err).splitlines()
+    assert str(tmp_path / file) in line
+
+
+def test_results_are_kept_where_they_cannot_be_judged(module, tmp_path):
+    module.judge = lambda settings, arrays: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        execution.execute("fake", "cpu", tmp_path)
+    assert (tmp_path / "arrays.npz").exists()
+
+
+def test_without_git_the_commit_is_unknown(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert execution.environment()["commit"] == "unknown"
