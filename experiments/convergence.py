@@ -202,6 +202,7 @@ def _both_methods(measure: Callable, keys: jax.Array, values: np.ndarray) -> np.
 
 
 def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
+    """Bounds, printed and corrected, and rates."""
     pl = "x^2 + 3 sin^2 x"
     mean_2 = arrays["prop_2"].mean(1)
     mean_loss = arrays["prop_2_loss"].mean(1)

@@ -89,6 +89,7 @@ def _iterates(
 
 
 def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
+    """Facts I-III, as printed and as corrected."""
     ends = np.abs(arrays["fact_1"][:, -2:]) / arrays["radii"][:, None]
     text = "I: |w| of the last iterates over gamma rho / (2 - gamma), furthest from 1"
     furthest = ends.flat[np.abs(ends - 1).argmax()]

@@ -77,6 +77,7 @@ def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
 
 
 def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
+    """Whether the two forms come to the same error, and how their rho compare."""
     for noise, title in TITLES.items():
         keys = {kind: f"{noise}_{kind}" for kind in LABELS}
         pair = keys["unnormalized"], keys["sam"]

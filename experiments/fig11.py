@@ -100,6 +100,7 @@ def _lines(erm_dir, sam_dir, alphas) -> tuple[np.ndarray, np.ndarray]:
 
 
 def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
+    """Barriers on both lines, and how far their ends are apart."""
     inside = (arrays["alphas"] >= 0) & (arrays["alphas"] <= 1)
     barrier = {end: _barrier(arrays[f"{end}_train_loss"][:, inside]) for end in ENDS}
     text = "barrier of the training loss between ERM and {}, over the higher end"

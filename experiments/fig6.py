@@ -46,6 +46,7 @@ def run(settings: Settings) -> Arrays:
 
 
 def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
+    """The places and sizes of the extrema of both derivative changes."""
     z, c = arrays["margin"], float(arrays["offset"])
     ce, gce = arrays["CE_change"], arrays["GCE_change"]
     crossing = np.flatnonzero(np.diff(np.sign(gce)))

@@ -81,6 +81,7 @@ def trajectories(settings: Settings, names: Sequence[str]) -> Arrays:
 
 
 def judge(settings: Settings, arrays: Arrays) -> Iterator[Claim]:
+    """The last losses of the six methods, and the rate of the training loss."""
     yield from against_reference(settings, arrays, METHODS)
     last, train = (
         dict(zip(METHODS, arrays[name][:, :, -1], strict=True))

@@ -94,6 +94,7 @@ def _leading_error(s: Settings, data, kind: str) -> np.ndarray:
 
 
 def judge(settings: Settings, arrays: Arrays) -> Iterator[Claim]:
+    """Certificates, the printed constants, the leading order, and sizes."""
     for i, kind in enumerate(KINDS):
         for j, stop in enumerate(settings.stop_losses):
             far = arrays["distance"][i, j].max()

@@ -59,6 +59,7 @@ def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
 
 
 def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
+    """Overfitting, and SAM against it, under noise and under attacks."""
     for erm, sam, what in (
         ("noisy_at", "noisy_sam", "noisy labels: test error"),
         ("at", "sam", "attacks: robust test error"),

@@ -95,6 +95,7 @@ def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
 
 
 def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
+    """Every m below ERM, the smallest below the batch, and the best rho."""
     for norm in arrays["norms"]:
         for key, label in _of_norm(arrays, norm).items():
             if key == f"{norm}_erm":

@@ -58,6 +58,7 @@ def run(settings: Settings) -> Arrays:
 
 
 def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
+    """The test loss over m."""
     for rho, test in zip(arrays["rhos"], arrays["test"], strict=True):
         text = f"rho = {rho:g}: test loss of m = 1 below that of m = n"
         yield Claim.share(text, "Sec. 3.1", test[:, 0] < test[:, -1])

@@ -104,6 +104,7 @@ def _seconds_per_epoch(run: TrainedRun) -> float:
 
 
 def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
+    """Every peer below ERM at equal steps, and SAM at equal gradients."""
     labels = {key: PEERS[key][0] for key in arrays["peers"]}
     for key, label in labels.items():
         if key in ("erm", "erm_long"):

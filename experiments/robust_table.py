@@ -57,6 +57,7 @@ def _attacked(run: TrainedRun, settings: Settings) -> list[float]:
 
 
 def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
+    """SAM and pairing below plain training by AutoAttack; no masking."""
     for key in ("sam", "pairing"):
         for i, when in enumerate(WHEN):
             text = f"{adversarial.METHODS[key][0]} below plain by AutoAttack, {when}"

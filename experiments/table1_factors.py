@@ -116,6 +116,7 @@ def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
 
 
 def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
+    """The order of Table 1 under every factor."""
     for factor in arrays["factors"]:
         for at in ("best", "last"):
             title = f"{TITLES[factor]}, {at} epoch"

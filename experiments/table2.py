@@ -112,6 +112,7 @@ def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
 
 
 def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
+    """Table 2's order in every column."""
     pairs = [
         ("ce_sam", "ce"),
         ("gce_sam", "ce_sam"),

@@ -12,7 +12,7 @@ import numpy as np
 from sam_jax import output, sharpness
 from sam_jax.analysis import restore
 from sam_jax.core import implicit, trees
-from sam_jax.core.objective import Objective, l2_penalty
+from sam_jax.core.objective import Objective, batch_size, l2_penalty
 from sam_jax.training import step as steps
 from sam_jax.training.configuration import ConfigError
 from sam_jax.training.examples import Examples
@@ -100,24 +100,15 @@ def weights_over_training(
         objective = steps.make_objective(
             setup.module, state.batch_stats, setup.loss, jnp.zeros(())
         )
-        batch = examples.batch(indices)
-        labels, wrong = batch["labels"], batch["labels"] != examples.true[indices]
-        key = jax.random.fold_in(jax.random.key(0), indices[0])
-        towards = (
-            jax.grad(objective.value)(state.params, examples.batch(other)),
-            trees.random_like(key, state.params),
+        batch, key = (
+            examples.batch(indices),
+            jax.random.fold_in(jax.random.key(0), indices[0]),
         )
-        here = objective.forward(state.params, batch)[0]
-        logits = [
-            implicit.perturbed_outputs(
-                objective, state.params, batch, rho=rho, m=m or size
-            )
-            for m in groups
-        ]
-        for direction in towards:
-            moved = trees.add_scaled(state.params, rho, trees.unit(direction))
-            logits.append((here, objective.forward(moved, batch)[0]))
-        found = [sharpness.weights(*pair, labels, wrong) for pair in logits]
+        pairs = _ascents(
+            objective, state.params, batch, examples.batch(other), key, rho, groups
+        )
+        wrong = batch["labels"] != examples.true[indices]
+        found = [sharpness.weights(*pair, batch["labels"], wrong) for pair in pairs]
         return jax.tree.map(lambda *parts: jnp.stack(parts), *found)
 
     epochs, rows = run.epochs(), []
@@ -132,6 +123,31 @@ def weights_over_training(
         np.array(epochs),
         *(np.stack([getattr(row, name) for row in rows]) for name in rows[0]._fields),
     )
+
+
+def _ascents(
+    objective: Objective,
+    params: Tree,
+    batch: Tree,
+    other: Tree,
+    key: jax.Array,
+    rho: float,
+    groups: Sequence[int],
+) -> list[tuple[jax.Array, jax.Array]]:
+    """Logits at w and where each ascent of `weights_over_training` ends."""
+    size = batch_size(batch)
+    found = [
+        implicit.perturbed_outputs(objective, params, batch, rho=rho, m=m or size)
+        for m in groups
+    ]
+    here, _ = objective.forward(params, batch)
+    for direction in (
+        jax.grad(objective.value)(params, other),
+        trees.random_like(key, params),
+    ):
+        moved = trees.add_scaled(params, rho, trees.unit(direction))
+        found.append((here, objective.forward(moved, batch)[0]))
+    return found
 
 
 def evaluation_objective(run: restore.Finished, state: State, l2: float) -> Objective:

@@ -76,12 +76,17 @@ def known(value: Array) -> bool:
 
 
 def problems(
-    x: ArrayLike, y: ArrayLike, *, interpolated: bool = True, **scalars: ArrayLike
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    interpolated: bool = True,
+    **scalars: ArrayLike | None,
 ) -> Problems:
     """Broadcasts x [..., n, d], y [..., n] and scalars [...] over their batch axes.
 
-    Scalars named in POSITIVE must be > 0, others >= 0. Values are checked where they
-    are known, that is outside of jit and vmap; shapes always.
+    Scalars that are None are left out; those named in POSITIVE must be > 0, others >=
+    0. Values are checked where they are known, that is outside of jit and vmap; shapes
+    always.
 
     Args:
       interpolated: require some beta with X beta = y.
@@ -91,7 +96,11 @@ def problems(
     """
     checks.float64("Implicit bias")
     x, y = jnp.asarray(x, float), jnp.asarray(y, float)
-    numbers = {name: jnp.asarray(value, float) for name, value in scalars.items()}
+    numbers = {
+        name: jnp.asarray(value, float)
+        for name, value in scalars.items()
+        if value is not None
+    }
     shape = _batch_shape(x, y, numbers)
     if all(map(known, (x, y, *numbers.values()))):
         _refuse_values(np.asarray(x), np.asarray(y), numbers)

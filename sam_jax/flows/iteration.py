@@ -8,7 +8,7 @@ minibatch, with or without normalised perturbations and label noise.
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -120,15 +120,16 @@ def iterate(
     """
     network = networks.create(method.parametrization)
     inputs.one_start(alpha, start)
-    numbers: dict[str, Any] = {
-        "step_size": step_size,
-        "rho": rho,
-        "label_noise": label_noise,
-        "weight_decay": weight_decay,
-    }
-    if alpha is not None:
-        numbers["alpha"] = alpha
-    given = inputs.problems(x, y, interpolated=False, **numbers)
+    given = inputs.problems(
+        x,
+        y,
+        interpolated=False,
+        alpha=alpha,
+        step_size=step_size,
+        rho=rho,
+        label_noise=label_noise,
+        weight_decay=weight_decay,
+    )
     method.group_size(given.x.shape[1])
     times = jnp.asarray(times)
     if indices is not None:

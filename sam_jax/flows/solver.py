@@ -116,10 +116,7 @@ def solve(
     """
     network = networks.create(parametrization)
     inputs.one_start(alpha, start)
-    numbers: dict[str, Any] = {"rho": rho, "stop_loss": stop_loss}
-    if alpha is not None:
-        numbers["alpha"] = alpha
-    given = inputs.problems(x, y, **numbers)
+    given = inputs.problems(x, y, alpha=alpha, rho=rho, stop_loss=stop_loss)
     scalars = given.scalars
     size = fields.group_size(kind, m, given.x.shape[1])
     if max_steps is None:
