@@ -139,6 +139,59 @@ def test_cosines_are_those_of_softmax_regression(workdir):
         np.testing.assert_allclose(received[-1], expected, rtol=1e-8)
 
 
+def test_weights_are_those_of_softmax_regression(workdir):
+    """Two batches, each the other one's; ascents of one, of four, of all, of the other
+    batch, in NumPy; the random one only has to be another."""
+    run = restore.read(workdir)
+    (state,) = run.states([2])
+    head = state.params["head"]
+    w, batches = np.vstack([head["kernel"], head["bias"]]), []
+    for chosen in run.setup.train[:64].reshape(2, 32):
+        images = np.asarray(run.setup.examples.batch(chosen)["images"])
+        given, true = (
+            np.asarray(labels)[chosen]
+            for labels in (run.setup.examples.given, run.setup.examples.true)
+        )
+        x = np.column_stack([images.reshape(32, -1), np.ones(32)])
+        batches.append((x, given, given != true))
+
+    def own(w, x, labels):
+        p = np.exp(x @ w)
+        p /= p.sum(1, keepdims=True)
+        return p, p[np.arange(len(x)), labels]
+
+    def moved(x, labels):
+        g = x.T @ (own(w, x, labels)[0] - np.eye(10)[labels])
+        return w + 0.5 * g / np.linalg.norm(g)
+
+    def measured(batch, other):
+        x, given, wrong = batch
+        before, rows = own(w, x, given)[1], []
+        groups = [
+            [(x[i : i + m], given[i : i + m]) for i in range(0, 32, m)]
+            for m in (1, 4, 32)
+        ]
+        ascents = [[own(moved(*g), *g) for g in parts] for parts in groups]
+        for after in (*ascents, [own(moved(*other[:2]), x, given)]):
+            after = np.concatenate([p for _, p in after])
+            sizes = [
+                [1 - p[part].mean() for p in (before, after)]
+                for part in (~wrong, wrong)
+            ]
+            rows.append((*sizes, np.mean(after <= before)))
+        return rows
+
+    expected = [measured(*pair) for pair in (batches, batches[::-1])]
+    found = networks.weights_over_training(
+        workdir, rho=0.5, groups=(1, 4, 0), batches=2
+    )
+    np.testing.assert_array_equal(found.epochs, [1, 2])
+    for i, received in enumerate((found.clean, found.noisy, found.lowered)):
+        mean = np.mean([[row[i] for row in rows] for rows in expected], axis=0)
+        np.testing.assert_allclose(received[-1][:4], mean, rtol=1e-8)
+    assert np.all(found.clean[-1][4, 1] != found.clean[-1][:4, 1])
+
+
 @pytest.mark.parametrize(
     ("others", "message"),
     [
