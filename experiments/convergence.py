@@ -65,7 +65,7 @@ def _under_pl(pairs: Sequence[tuple[float, float]], steps: int) -> Arrays:
     """Prop. 9 and 10 on x^2 + 3 sin^2 x, [step sizes, T]."""
     f, t = functions.sine_squared(), np.arange(1, steps + 1)
     chosen = [Constants(f.beta, x / f.beta, y / f.beta, f.mu) for x, y in pairs]
-    seen = _follow(f, START, chosen, steps)
+    seen = follow(f, START, chosen, steps)
     drop, gap = seen.loss[:, :1] - seen.loss[:, 1:], seen.loss[0, 0]
     nine = [corrected.proposition_9(c, d, t) for c, d in zip(chosen, drop, strict=True)]
     return {
@@ -82,7 +82,7 @@ def _convex(pairs: Sequence[tuple[float, float]], steps: int) -> Arrays:
     """Prop. 11 on sqrt(1 + x^2) - 1, with rho up to 9 / beta, [step sizes, T]."""
     f, w, t = functions.pseudo_huber(), 3 * START, np.arange(1, steps + 1)
     chosen = [Constants(1.0, 2 * x / (1 + 10 * y), 10 * y) for x, y in pairs]
-    means = np.cumsum(_follow(f, w, chosen, steps).w[:, :-1], 1) / t[:, None]
+    means = np.cumsum(follow(f, w, chosen, steps).w[:, :-1], 1) / t[:, None]
     bounds = [corrected.proposition_11_loss(c, np.sum(w**2), t) for c in chosen]
     return {
         "prop_11": np.asarray(jax.vmap(jax.vmap(f.value))(jnp.array(means))),
@@ -95,11 +95,11 @@ def _counterexamples(steps: int) -> Arrays:
     f, w = functions.one_sided(7.0, 0.01, 0.9, 1000.0), np.array([1.0, -1.4])
     a, t = 100.0, np.arange(1, steps + 1)
     c = Constants(f.beta, 1.8 / (1 + a) / f.beta, a / f.beta, f.strong)
-    distance2 = np.sum(_follow(f, w, [c], steps).w[0] ** 2, axis=1)
+    distance2 = np.sum(follow(f, w, [c], steps).w[0] ** 2, axis=1)
     # One step on w^2 / 2 with gamma beta = 1/2, where rho beta <= 2 is corrected.
     ascents = np.linspace(0.0, 6.0, 61)
     one = [Constants(1.0, 0.5, rho) for rho in ascents]
-    after = _follow(functions.quadratic([1.0]), np.ones(1), one, 1).loss[:, 1]
+    after = follow(functions.quadratic([1.0]), np.ones(1), one, 1).loss[:, 1]
     return {
         "distance2": distance2[1:],
         "distance2_printed": printed.proposition_11_distance(c, distance2[0], t),
@@ -135,7 +135,7 @@ def _fixed_steps(s: Settings) -> Arrays:
     c, gap = Constants(f.beta, variance=VARIANCE), float(f.value(START))
     steep = Constants(10.0)
     chosen = [Constants(10.0, *constants.slow_steps(10.0, h)) for h in s.horizons]
-    seen = _follow(functions.quadratic([10.0]), np.ones(1), chosen, last)
+    seen = follow(functions.quadratic([10.0]), np.ones(1), chosen, last)
     squares = zip(seen.gradient2, s.horizons, strict=True)
     return {
         "horizons": horizons,
@@ -172,7 +172,7 @@ def _decreasing_steps(s: Settings) -> Arrays:
     }
 
 
-def _follow(
+def follow(
     function: functions.Function,
     start: np.ndarray,
     chosen: Sequence[Constants],

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from sam_jax.core import ascent
+from sam_jax.core.gradient import sharpness_aware_gradient
 from sam_jax.toys import descent
 from sam_jax.toys.functions import Function, noisy
 
@@ -72,6 +73,54 @@ def stochastic(
         rule=ascent.unnormalized,
     )
     return _watch(function, gradient, w, gamma, times)
+
+
+class Step(NamedTuple):
+    """loss: L(w). gradient2: |grad L(w)|^2. aligned: E <g, grad L(w)>, with g the
+    gradient at the ascent point. after: E L(w - gamma g).
+    """
+
+    loss: Float[Array, ""]
+    gradient2: Float[Array, ""]
+    aligned: Float[Array, ""]
+    after: Float[Array, ""]
+
+
+def expected_step(
+    function: Function,
+    w: Vector,
+    shifts: Float[ArrayLike, "n d"],
+    *,
+    gamma: descent.Number,
+    rho: descent.Number,
+    own_ascent_batch: bool = False,
+) -> Step:
+    """One step of `stochastic` with batches of one, its expectation exactly.
+
+    Args: as those of `stochastic`; gamma and rho are numbers. With `own_ascent_batch`
+      the expectation is over all pairs of a descent and an ascent example.
+    """
+    w, shifts = jnp.asarray(w), jnp.asarray(shifts)
+    objective, count = noisy(function), len(shifts)
+    descents, ascents = jnp.arange(count), jnp.arange(count)
+    if own_ascent_batch:
+        descents, ascents = jnp.repeat(descents, count), jnp.tile(ascents, count)
+
+    def one(i, j):
+        return sharpness_aware_gradient(
+            objective,
+            w,
+            shifts[i][None],
+            rho=rho,
+            rule=ascent.unnormalized,
+            ascent_batch=shifts[j][None] if own_ascent_batch else None,
+        ).gradient
+
+    gradients = jax.vmap(one)(descents, ascents)
+    loss, slope = jax.value_and_grad(function.value)(w)
+    after = jax.vmap(lambda g: function.value(w - gamma * g))(gradients)
+    aligned = jnp.mean(gradients @ slope)
+    return Step(loss, slope @ slope, aligned, jnp.mean(after))
 
 
 def _watch(

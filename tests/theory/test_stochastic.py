@@ -9,8 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sam_jax.core import ascent
-from sam_jax.core.gradient import sharpness_aware_gradient
 from sam_jax.theory import constants, corrected, printed
 from sam_jax.theory.constants import Constants
 from sam_jax.toys import functions, trajectories
@@ -30,30 +28,17 @@ check = settings(max_examples=60, deadline=None, derandomize=True)
 
 @functools.cache
 def expected_step(name, own):
-    """(w, shifts, gamma, rho) -> E <g_+, grad L(w)> and E L(w_+), over all batches.
+    """(w, shifts, gamma, rho) -> a step's expectation over the four batches of one.
 
-    Batches of one of four shifts; with `own` the ascent has its own: all 16 pairs.
+    With `own` the ascent has a batch of its own: over all 16 pairs.
     """
     function = KINKED if name == "kinked" else FUNCTIONS[name]
-    objective = functions.noisy(function)
 
     @jax.jit
     def step(w, shifts, gamma, rho):
-        def one(i, j):
-            return sharpness_aware_gradient(
-                objective,
-                w,
-                shifts[i][None],
-                rho=rho,
-                rule=ascent.unnormalized,
-                ascent_batch=shifts[j][None] if own else None,
-            ).gradient
-
-        i, j = jnp.repeat(jnp.arange(4), 4), jnp.tile(jnp.arange(4), 4)
-        gradients = jax.vmap(one)(i, j)
-        loss, slope = jax.value_and_grad(function.value)(w)
-        after = jax.vmap(lambda g: function.value(w - gamma * g))(gradients)
-        return loss, slope @ slope, jnp.mean(gradients @ slope), jnp.mean(after)
+        return trajectories.expected_step(
+            function, w, shifts, gamma=gamma, rho=rho, own_ascent_batch=own
+        )
 
     return step
 

@@ -54,3 +54,25 @@ def test_stochastic_has_the_second_moment_of_the_recursion(own):
     spread = np.std(last**2, axis=0) / runs**0.5
     assert np.all(np.abs(np.mean(last**2, axis=0) - second) < 4 * spread)
     np.testing.assert_allclose(last.mean(0), START * factors**steps, atol=0.02)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_the_expected_step_on_a_quadratic(own):
+    gamma, rho = 0.2, 0.7
+    shifts = np.array([[1.0, 0.5], [-1.0, 1.5], [0.0, -2.0]])
+    received = trajectories.expected_step(
+        functions.quadratic(CURVATURES),
+        START,
+        shifts,
+        gamma=gamma,
+        rho=rho,
+        own_ascent_batch=own,
+    )
+    slope, a = CURVATURES * START, rho * CURVATURES
+    factors = 1 - gamma * CURVATURES * (1 + a)
+    kick = gamma**2 * (1 + a**2 if own else (1 + a) ** 2) * (shifts**2).mean(0)
+    after = (CURVATURES * ((factors * START) ** 2 + kick)).sum() / 2
+    expected = (CURVATURES * START**2).sum() / 2, (slope**2).sum()
+    np.testing.assert_allclose(received[:2], expected, rtol=1e-12)
+    np.testing.assert_allclose(received.aligned, (slope**2 * (1 + a)).sum())
+    np.testing.assert_allclose(received.after, after, rtol=1e-12)
