@@ -289,17 +289,20 @@ def _maximum_claims(arrays: Arrays) -> Iterator[Claim]:
 def plot(arrays: Arrays) -> plotting.Figure:
     """Slack of the lemmas; trajectories, with bounds dashed and printed ones dotted."""
     figure, axes = plotting.panels(2, 3, width=3.8, height=3.0)
-    for lemma in LEMMAS:
+    styles = {FULL: ":", ONE: "-", OWN: "--"}
+    for i, lemma in enumerate(LEMMAS):
         slack = np.sort(arrays[lemma.key].ravel())
         share = np.arange(1, len(slack) + 1) / len(slack)
-        axes[0].plot(np.maximum(slack, 1e-6), share, label=lemma.source)
+        line = {"linestyle": styles[lemma.batches], "color": plotting.COLORS[i % 5]}
+        axes[0].plot(np.maximum(slack, 1e-6), share, label=lemma.source, **line)
     axes[0].set(xscale="log", xlabel="slack", ylabel="share of points below")
     axes[0].set_title("lemmas: by how much they hold", fontsize="medium")
     _plot_proposition_6(axes[1], "prop_6", r"mean $|\nabla L|^2$", arrays)
     _plot_proposition_6(axes[2], "prop_6_loss", r"$L(w_T) - L^*$", arrays)
     _plot_fixed_steps(axes[3], arrays)
-    for a, losses in zip(arrays["ascents"], arrays["ascent_losses"], strict=True):
-        axes[4].plot(losses, label=rf"$\rho\beta$ = {a:g}")
+    runs = zip(arrays["ascents"], arrays["ascent_losses"], strict=True)
+    for (a, losses), color in zip(runs, plotting.COLORS, strict=False):
+        axes[4].plot(losses, color=color, label=rf"$\rho\beta$ = {a:g}")
     axes[4].set(xlabel="iteration", ylabel="L", ylim=(0, 2.1))
     axes[4].set_title(r"$1 - \cos$ from beside its maximum", fontsize="medium")
     t, orange = np.arange(1, len(arrays["flat"]) + 1), plotting.COLORS[1]
