@@ -15,9 +15,9 @@ Expected test error of the paper in %, at 40% and 60% noise:
 | gce_sam  | 7.18         | 10.41 | 28.82         | 37.32 |
 | its EMA  | 7.62         | 9.74  | 27.79         | 35.91 |
 
-Variants: gce_sam (default), ce_sam, ce, each joined with any of cifar100, noise60,
-embedded, fashion and smoke: `--config=configs/cifar_gce.py:gce_sam,cifar100`. The EMA
-row is part of every run: the figures with the prefix ema_.
+Variants: gce_sam (default), gce, ce_sam, ce, each joined with any of cifar100,
+noise60, embedded, fashion and smoke: `--config=configs/cifar_gce.py:gce_sam,cifar100`.
+The EMA row is part of every run: the figures with the prefix ema_.
 """
 
 from ml_collections import ConfigDict
@@ -37,6 +37,7 @@ def get_config(names: str = "") -> ConfigDict:
     variants = {
         "gce_sam": common.ascent("sam"),
         "ce_sam": lambda c: c.update(loss={"name": "cross_entropy"}),
+        "gce": common.ascent("erm"),
         "ce": lambda c: c.update(loss={"name": "cross_entropy"}, sam={"kind": "erm"}),
         "cifar100": lambda c: c.update(data={"name": "cifar100"}),
         "noise60": lambda c: c.update(data={"noise": {"fraction": 0.6}}),

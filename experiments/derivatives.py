@@ -38,7 +38,7 @@ class Settings(comparison.Settings):
     batches: int = 20
 
 
-PLAIN = {"model.name": "conv_net"}  # single examples have no BatchNorm
+PLAIN = comparison.PLAIN  # single examples have no BatchNorm
 SCALES = {
     "smoke": Settings(
         seeds=(0,),

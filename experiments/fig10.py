@@ -47,6 +47,14 @@ SCALES = {
         recipe="embedded",
         changes={"model.name": "conv_net"},
     ),
+    # As many values for each; gradients are mostly shorter than 1.
+    "fashion": Settings(
+        seeds=(0, 1, 2, 3, 4),
+        rho=comparison.FASHION_RHO,
+        steps=(0.03, 0.1, 0.3, 1.0, 3.0),
+        recipe="fashion",
+        changes=comparison.PLAIN,
+    ),
     "paper": Settings(),
 }
 

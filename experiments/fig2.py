@@ -46,6 +46,12 @@ SCALES = {
     "cpu": Settings(
         seeds=(0, 1, 2), rho=(0.05, 0.1), switch_rho=(0.2,), recipe="embedded"
     ),
+    "fashion": Settings(
+        rho=comparison.FASHION_RHO,
+        switch_rho=comparison.FASHION_RHO,
+        recipe="fashion",
+        changes=comparison.PLAIN,
+    ),
     "paper": Settings(),
 }
 

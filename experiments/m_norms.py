@@ -4,6 +4,7 @@ With BatchNorm a group has statistics of its own, so that smaller groups change 
 network as well as the perturbation, and m = 1 has none. Otherwise as `m_sharpness`.
 """
 
+from experiments.harness.comparison import FASHION_RHO
 from experiments.m_sharpness import Settings, judge, methods, plot, run, runs
 
 __all__ = ["SCALES", "SOURCE", "judge", "methods", "plot", "run", "runs"]
@@ -22,11 +23,16 @@ SCALES = {
         seeds=(0, 1, 2),
         m=(1, 16, 0),
         rho=(0.05, 0.1, 0.2, 0.4),
-        rho_single=(0.005, 0.01, 0.02),
-        rho_group=(0.05, 0.1, 0.2),
         norms=("group", "batch"),
         recipe="embedded",
         changes={"epochs": 30, "schedule.warmup_epochs": 3.0},
+    ),
+    "fashion": Settings(
+        m=(1, 16, 0),
+        rho=FASHION_RHO,
+        chunk=1,
+        norms=("group", "batch"),
+        recipe="fashion",
     ),
     "paper": Settings(norms=("group", "batch")),
 }

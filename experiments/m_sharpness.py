@@ -1,12 +1,13 @@
 """Test error against m, the number of examples that share a perturbation.
 
-60% label noise, the batch fixed. Every m with a rho grid of its own: the gradient of a
-few examples is longer, and a perturbation of theirs does more. m = 1 is the SumMax
-objective, which costs what SAM does.
+60% label noise, the batch fixed. Every m with a rho grid of its own, by one rule: the
+gradient of a few examples is longer, and a perturbation of theirs does more. m = 1 is
+the SumMax objective, which costs what SAM does.
 """
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -23,15 +24,17 @@ NORMS = {"group": "GroupNorm", "batch": "BatchNorm", "none": "no normalisation"}
 
 @dataclasses.dataclass(frozen=True)
 class Settings(comparison.Settings):
-    """m: group sizes, 0 for the batch. rho: the grid of the batch, rho_single: of
-    m = 1, rho_group: of sizes between.
+    """m: group sizes, 0 for the batch. rho: the grid of the batch; that of groups of m
+    is it times (m / batch)^power. On digits single examples wanted a fourth to a fifth
+    of the rho of a batch of 64, which is a power of a third. chunk: how many groups at
+    a time with BatchNorm, whose groups have weights of their own; 0 for all.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     m: tuple[int, ...] = (1, 4, 16, 64, 0)
     rho: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.4)
-    rho_single: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2)
-    rho_group: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.3)
+    power: float = 1 / 3
+    chunk: int = 0
     norms: tuple[str, ...] = ("group",)
 
 
@@ -40,17 +43,20 @@ SCALES = {
         seeds=(0,),
         m=(1, 0),
         rho=(0.1,),
-        rho_single=(0.05,),
         norms=("none",),
         recipe="smoke",
     ),
     "cpu": Settings(
         m=(1, 4, 16, 0),
         rho=(0.1, 0.2, 0.3, 0.4),
-        rho_single=(0.02, 0.05, 0.1, 0.15),
-        rho_group=(0.05, 0.1, 0.2, 0.3),
         norms=("none",),
         recipe="embedded",
+    ),
+    "fashion": Settings(
+        m=(1, 4, 16, 64, 0),
+        rho=comparison.FASHION_RHO,
+        norms=("none",),
+        recipe="fashion",
     ),
     "paper": Settings(),
 }
@@ -67,16 +73,20 @@ def methods(settings: Settings) -> list[comparison.Method]:
         for m in settings.m:
             if m == 1 and norm == "batch":
                 continue
-            keys = {"sam.kind": "sum_max", "sam.m": m} if m else {"sam.kind": "sam"}
+            keys: dict[str, Any] = {"sam.kind": "sum_max" if m else "sam", "sam.m": m}
+            if m and norm == "batch":
+                keys["sam.chunk"] = settings.chunk
             label = f"m = {m or base.batch_size}"
             config = changed(base, keys)
-            method = comparison.Method(f"{norm}_{m}", label, config, _grid(settings, m))
-            found.append(method)
+            grid = _grid(settings, m / base.batch_size if m else 1)
+            found.append(comparison.Method(f"{norm}_{m}", label, config, grid))
     return found
 
 
-def _grid(settings: Settings, m: int) -> tuple[float, ...]:
-    return {0: settings.rho, 1: settings.rho_single}.get(m, settings.rho_group)
+def _grid(settings: Settings, share: float) -> tuple[float, ...]:
+    """The grid of groups that are this share of a batch, to two digits."""
+    factor = share**settings.power
+    return tuple(float(f"{factor * rho:.2g}") for rho in settings.rho)
 
 
 def runs(settings: Settings) -> dict[Key, PlannedRun]:

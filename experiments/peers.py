@@ -60,6 +60,13 @@ SCALES = {
         recipe="embedded",
         changes={"model.name": "conv_net"},
     ),
+    "fashion": Settings(
+        seeds=(0, 1, 2, 3, 4),
+        rho=comparison.FASHION_RHO,
+        peers=tuple(peer for peer in PEERS if peer != "only_norm"),
+        recipe="fashion",
+        changes=comparison.PLAIN,
+    ),
     "paper": Settings(),
 }
 
