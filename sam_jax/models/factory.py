@@ -6,8 +6,11 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 
 from sam_jax import checks
+from sam_jax.models import gpt, vit
+from sam_jax.models.gpt import GPT
 from sam_jax.models.preact_resnet import PreActResNet
 from sam_jax.models.simple import MLP, ConvNet, Linear
+from sam_jax.models.vit import VisionTransformer
 
 
 class Entry(NamedTuple):
@@ -24,15 +27,23 @@ MODELS = {
     "preact_resnet10": Entry(PreActResNet, {"stage_sizes": (1, 1, 1, 1)}),
     "preact_resnet18": Entry(PreActResNet, {"stage_sizes": (2, 2, 2, 2)}),
     "preact_resnet34": Entry(PreActResNet, {"stage_sizes": (3, 4, 6, 3)}),
+    "vit": Entry(VisionTransformer, {}),
+    **{f"vit_{size}": Entry(VisionTransformer, f) for size, f in vit.SIZES.items()},
+    "gpt": Entry(GPT, {}),
+    **{f"gpt_{size}": Entry(GPT, fixed) for size, fixed in gpt.SIZES.items()},
 }
 
 
 def create(name: str, *, num_classes: int, **options: Any) -> nn.Module:
     """The model of this name; it is called with (images [B, H, W, C], train) -> logits.
 
+    A GPT is called with (tokens [B, length], train) -> logits [B, length, num_classes].
+
     Args:
-      name: "linear", "mlp", "conv_net", or "preact_resnet" with 10, 18 or 34.
-      num_classes: number of logits.
+      name: "linear", "mlp", "conv_net"; "preact_resnet" with 10, 18 or 34; "vit", or of
+        published size "vit_" with tiny, small or base; "gpt", or of published size
+        "gpt_" with small, medium, large or xl.
+      num_classes: number of logits; of a GPT the size of its vocabulary.
       options: attributes of the model's class, such as width=16, norm="group".
 
     Raises: ValueError for an unknown name or option, listing the known ones, and for

@@ -18,6 +18,9 @@ from sam_jax import checks
 Variables = dict[str, Any]
 conv_kernel = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 dense_kernel = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+# Positions, class tokens and registers (Dosovitskiy et al. 2021; Radford et al. 2019).
+TOKEN_DEVIATION = 0.02
+token_embedding = nn.initializers.normal(TOKEN_DEVIATION)
 
 
 class Rule(NamedTuple):
@@ -62,11 +65,14 @@ def initial_rule(name: str, shape: tuple[int, ...], layer: Layer) -> Rule:
     - dense kernel [in..., out...]: N(0, 1 / in), which keeps the second moment of the
       inputs (LeCun et al. 1998, Sec. 4.6). Attention's have several axes of each;
     - embedding [entries, features]: N(0, 1 / features), flax's own;
+    - positions, class_token and registers of a transformer: N(0, .02^2);
     - norm scale 1; biases 0; running mean 0 and variance 1.
 
     Raises: ValueError for a kernel of a layer of another kind.
     """
     constants = {"scale": 1.0, "bias": 0.0, "mean": 0.0, "var": 1.0}
+    if name in ("positions", "class_token", "registers"):
+        return Rule(0.0, TOKEN_DEVIATION)
     if (name, layer.kind) == ("embedding", "embedding"):
         return Rule(0.0, math.sqrt(1 / shape[1]))
     if name != "kernel":
@@ -88,6 +94,7 @@ def initialize(
     key: jax.Array,
     image_shape: tuple[int, ...],
     dtype: DTypeLike = jnp.float32,
+    input_dtype: DTypeLike = jnp.float32,
 ) -> Variables:
     """Variables {"params": ..., "batch_stats": ...} of a model, by `initial_rule`.
 
@@ -97,21 +104,23 @@ def initialize(
     Args:
       module: called with (images, train), its leaves named as `initial_rule` knows.
       key: the only source of randomness.
-      image_shape: of one example, without the batch axis: (height, width, channels).
+      image_shape: of one example, without the batch axis: (height, width, channels);
+        (length,) for tokens.
       dtype: of the parameters; running statistics are float32 or wider.
+      input_dtype: of the images as the module gets them; an integer type for tokens.
 
     Returns: the collections of the module; "batch_stats" only where it has BatchNorm.
     Raises: ValueError for an axis below 1 and for a leaf without a rule.
     """
     for size in image_shape:
         checks.integer("image_shape", size, 1)
-    example = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    variables, layers = _trace(module, example)
+    example = jax.ShapeDtypeStruct((1, *image_shape), input_dtype)
+    variables, places = _trace(module, example)
     leaves, structure = jax.tree_util.tree_flatten_with_path(variables)
     wide = jnp.promote_types(dtype, jnp.float32)
     plan = tuple(
         (
-            _rule_of(path, leaf, layers),
+            _rule_of(path, places),
             leaf.shape,
             jnp.dtype(wide if path[0].key == "batch_stats" else dtype),
         )
@@ -120,28 +129,43 @@ def initialize(
     return jax.tree.unflatten(structure, _draw(key, plan))
 
 
+class Place(NamedTuple):
+    """A layer, and the shapes of its parameters as it sees them.
+
+    Inside `nn.scan` they lack the axis over layers that the variables have.
+    """
+
+    layer: Layer
+    shapes: dict[str, tuple[int, ...]]
+
+
 def _trace(
     module: nn.Module, example: jax.ShapeDtypeStruct
-) -> tuple[Any, dict[tuple[str, ...], Layer]]:
+) -> tuple[Any, dict[tuple[str, ...], Place]]:
     """The shapes of a module's variables, and its layers by path."""
-    layers: dict[tuple[str, ...], Layer] = {}
+    places: dict[tuple[str, ...], Place] = {}
 
     def note(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        result = call(*args, **kwargs)
         if context.method_name == "__call__":
-            layers[context.module.path] = Layer.of(context.module)
-        return call(*args, **kwargs)
+            here = context.module
+            own = [leaf for part in here.variables.values() for leaf in part.items()]
+            shapes = {name: x.shape for name, x in own if hasattr(x, "shape")}
+            places[here.path] = Place(Layer.of(here), shapes)
+        return result
 
     init = functools.partial(module.init, train=False)
     with nn.intercept_methods(note):
-        return jax.eval_shape(init, jax.random.key(0), example), layers
+        return jax.eval_shape(init, jax.random.key(0), example), places
 
 
-def _rule_of(path: Any, leaf: Any, layers: dict[tuple[str, ...], Layer]) -> Rule:
-    _, *place, name = (part.key for part in path)
+def _rule_of(path: Any, places: dict[tuple[str, ...], Place]) -> Rule:
+    _, *parents, name = (part.key for part in path)
+    layer, shapes = places[tuple(parents)]
     try:
-        return initial_rule(name, leaf.shape, layers[tuple(place)])
+        return initial_rule(name, shapes[name], layer)
     except ValueError as error:
-        raise ValueError(f"{'/'.join([*place, name])}: {error}") from None
+        raise ValueError(f"{'/'.join([*parents, name])}: {error}") from None
 
 
 @functools.partial(jax.jit, static_argnames="plan")

@@ -1,9 +1,9 @@
-"""Checks of what every model is given: images and a compute dtype."""
+"""Checks of what every model is given: images or tokens, and a compute dtype."""
 
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 
 def as_images(images: Any) -> Array:
@@ -27,6 +27,22 @@ def as_vectors(images: Any) -> Array:
             "[batch, ...]. Use inputs[None] for a single example."
         )
     return images.reshape(images.shape[0], -1)
+
+
+def as_tokens(tokens: Any) -> Int[Array, "batch length"]:
+    """Numbers of tokens as integers [B, length]; bytes become wider integers."""
+    tokens = jnp.asarray(tokens)
+    if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
+        raise ValueError(
+            f"Received tokens of shape {tokens.shape} and dtype {tokens.dtype}; the "
+            "model takes integers [batch, length]. Use tokens[None] for one sequence."
+        )
+    return tokens.astype(jnp.promote_types(tokens.dtype, jnp.int32))
+
+
+def divisors(n: int) -> list[int]:
+    """The numbers that divide n, ascending."""
+    return [d for d in range(1, n + 1) if n % d == 0]
 
 
 def check_dtype(dtype: Any) -> None:

@@ -166,7 +166,7 @@ class PreActResNet(nn.Module):
         if self.width % groups:
             raise ValueError(
                 f"{groups} groups do not divide width={self.width}; give groups= a "
-                f"divisor of the width: {_divisors(self.width)}."
+                f"divisor of the width: {inputs.divisors(self.width)}."
             )
 
     def _check_batch(self, batch: int, train: bool) -> None:
@@ -182,7 +182,3 @@ class PreActResNet(nn.Module):
 def default_groups(width: int) -> int:
     """width // 2: 32 groups at width 64, as in the GroupNorm paper (Wu & He 2018)."""
     return max(1, width // 2)
-
-
-def _divisors(n: int) -> list[int]:
-    return [d for d in range(1, n + 1) if n % d == 0]

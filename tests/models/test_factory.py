@@ -1,11 +1,14 @@
 """Models by name: what is made, and what the errors tell."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from sam_jax import models
+from sam_jax.models import gpt, vit
 
 TINY = {
     "linear": {},
@@ -14,14 +17,19 @@ TINY = {
     "preact_resnet10": {"width": 2},
     "preact_resnet18": {"width": 2, "axis_name": "d", "axis_index_groups": [[0, 1]]},
     "preact_resnet34": {"width": 2, "norm": "group"},
+    "vit": {"depth": 1, "width": 4, "heads": 2, "patch": 1},
+    **{f"vit_{size}": {"patch": 1, "scan": True} for size in vit.SIZES},
+    "gpt": {"depth": 1, "width": 4, "heads": 2},
+    **{f"gpt_{size}": {"scan": True} for size in gpt.SIZES},
 }
+OF_IMAGES = [name for name in models.MODELS if not name.startswith("gpt")]
 
 
 def test_every_name_is_tried_here():
     assert set(TINY) == set(models.MODELS)
 
 
-@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize("name", OF_IMAGES)
 @pytest.mark.parametrize("image_shape", [(8, 8, 1), (11, 9, 3)])
 def test_every_model_maps_images_to_logits(name, image_shape):
     model = models.create(name, num_classes=7, **TINY[name])
@@ -35,14 +43,28 @@ def test_every_model_maps_images_to_logits(name, image_shape):
     assert (received.shape, received.dtype) == ((3, 7), jnp.float32)
 
 
-@pytest.mark.parametrize("name", ["linear", "mlp", "conv_net"])
+@pytest.mark.parametrize("name", sorted(set(models.MODELS) - set(OF_IMAGES)))
+def test_every_language_model_maps_tokens_to_logits_of_the_next_one(name):
+    model = models.create(name, num_classes=7, **TINY[name])
+
+    def logits(tokens):
+        variables = model.init(jax.random.key(0), tokens, train=False)
+        return model.apply(variables, tokens, train=False)
+
+    received = jax.eval_shape(logits, jax.ShapeDtypeStruct((3, 5), jnp.uint8))
+    assert (received.shape, received.dtype) == ((3, 5, 7), jnp.float32)
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp", "conv_net", "vit"])
 def test_the_compute_dtype_is_that_of_the_logits(name):
     images = jnp.linspace(0, 1, 2 * 64, dtype=jnp.float32).reshape(2, 8, 8, 1)
     model = models.create(name, num_classes=3, **TINY[name])
     half = models.create(name, num_classes=3, dtype="bfloat16", **TINY[name])
     variables = models.initialize(model, jax.random.key(0), (8, 8, 1))
-    expected = model.apply(variables, images, train=True)
-    received = half.apply(variables, images, train=True)
+    expected, received = (
+        jax.jit(functools.partial(net.apply, train=True))(variables, images)
+        for net in (model, half)
+    )
     assert (expected.dtype, received.dtype) == (jnp.float32, jnp.bfloat16)
     np.testing.assert_allclose(received.astype(float), expected, atol=0.03)
 
