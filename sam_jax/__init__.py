@@ -16,6 +16,7 @@ from sam_jax.core.objective import Objective
 from sam_jax.transforms import SamState, active_between, norm_layers, only, periodic
 from sam_jax.transforms.variants import (
     asam,
+    friendly_sam,
     gsam,
     layerwise_sam,
     max_sum,
@@ -25,6 +26,7 @@ from sam_jax.transforms.variants import (
     sam_direction,
     stable_sam,
     sum_max,
+    vasso,
 )
 
 __version__ = "0.1.0"
@@ -35,6 +37,7 @@ __all__ = [
     "SamState",
     "active_between",
     "asam",
+    "friendly_sam",
     "gsam",
     "implicit_gradient",
     "implicit_report",
@@ -52,6 +55,7 @@ __all__ = [
     "sharpness_aware_gradient",
     "stable_sam",
     "sum_max",
+    "vasso",
 ]
 
 _SUBPACKAGES = {

@@ -28,6 +28,10 @@ class Gradient(NamedTuple):
     outputs: objective.predict at w, [B, ...] of this device's batch.
     aux: what predict hands back beside its outputs at w (`has_aux`), mean over groups.
     ascent_norm: l2 norm of the perturbation, mean over groups, f[].
+    state: of the variant after this step, for one that has a state; None otherwise.
+
+    A variant of a single gradient has no pass at w: losses, outputs and aux are then
+    those of the point where its gradient is taken.
 
     Under `jax.jit` the fields that nobody reads cost nothing. losses, outputs and aux
     are None when the gradient comes from a bare grad_fn.
@@ -39,14 +43,19 @@ class Gradient(NamedTuple):
     outputs: Tree
     aux: Tree
     ascent_norm: jax.Array
+    state: Tree = None
 
 
 def loss_gradient(
-    objective: Objective, params: Tree, batch: Tree, *, axis_name: str | None = None
+    oracle: Objective | GradFn,
+    params: Tree,
+    batch: Tree,
+    *,
+    axis_name: str | None = None,
 ) -> Gradient:
     """The plain gradient, of mean loss plus penalty (ERM)."""
     params = groups.per_device(params, axis_name)
-    point = _pass(objective, params, batch)
+    point = _pass(oracle, params, batch)
     gradient, aux = point.gradient(), point.aux
     if axis_name is not None:
         gradient, aux = groups.device_mean((gradient, aux), axis_name)

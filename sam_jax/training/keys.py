@@ -260,6 +260,21 @@ KEYS: dict[str, Key] = {
     "sam.normalize": switch(True, "perturbations of length rho; False: rho times g"),
     "sam.eta": number(0.01, "[0, inf)", "offset of adaptive scaling |w| + eta"),
     "sam.alpha": number(0.4, "[0, inf)", "weight of gsam's surrogate gap"),
+    "sam.sigma": since(
+        "0.2.0", number(1.0, "[0, inf)", "weight of friendly_sam's average gradient")
+    ),
+    "sam.decay": since(
+        "0.2.0",
+        number(
+            0.0,
+            "[0, 1)",
+            "decay of a variant's moving average; 0 for the variant's own",
+            unset=0.0,
+        ),
+    ),
+    "sam.theta": since(
+        "0.2.0", number(0.4, "(0, 1]", "weight of this step's gradient in vasso's")
+    ),
     "sam.ascent_steps": whole(1, 1, "ascent steps before each descent step"),
     "sam.ascent_step_size": number(
         0.0, "[0, inf)", "length of one; 0 for rho", unset=0.0

@@ -134,6 +134,16 @@ def create_gradient(config: Config) -> Callable[[Point], Gradient]:
     return functools.partial(variant.gradient, **variant_options(config))
 
 
+def create_variant_state(config: Config, params: Any) -> Any:
+    """The state of the SAM variant before its first step; None for none."""
+    if config.sam.kind == "erm":
+        return None
+    init_state = VARIANTS[config.sam.kind].init_state
+    if init_state is None:
+        return None
+    return jax.jit(functools.partial(init_state, **variant_options(config)))(params)
+
+
 def create_mask(config: Config) -> steps.Mask | None:
     """The leaves that a step perturbs; None for all."""
     return norm_layers if config.sam.only_norm else None

@@ -237,11 +237,12 @@ def initial_state(
         dtype=problem.param_dtype(config),
         ema=config.ema.decay > 0,
     )
-    if pretrained is None:
-        return state
-    start = {"params": state.params, "batch_stats": state.batch_stats}
-    chosen = {n: a for n, a in pretrained.items() if n.split(".")[0] in start}
-    return states.start_from(state, **flat_state.unflatten(start, chosen))
+    if pretrained is not None:
+        start = {"params": state.params, "batch_stats": state.batch_stats}
+        chosen = {n: a for n, a in pretrained.items() if n.split(".")[0] in start}
+        state = states.start_from(state, **flat_state.unflatten(start, chosen))
+    variant = problem.create_variant_state(config, state.params)
+    return state._replace(variant=variant)
 
 
 def read_weights(workdir: str) -> flat_state.Arrays | None:

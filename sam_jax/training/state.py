@@ -21,6 +21,7 @@ class State(NamedTuple):
     opt_state: of the optax chain. ema_params: moving average of params, None if off.
     key: u32[...], data of the run's key; step t uses it folded with t.
     step: steps taken, i32[].
+    variant: of the SAM variant, for one that has a state; None otherwise.
     """
 
     params: Tree
@@ -29,6 +30,7 @@ class State(NamedTuple):
     ema_params: Tree
     key: jax.Array
     step: jax.Array
+    variant: Tree = None
 
 
 def create(

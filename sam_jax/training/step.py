@@ -129,6 +129,7 @@ def train_step(
         mask=None if mask is None else mask(state.params),
         key=perturbation_key,
         axis_name=axis_name,
+        state=state.variant,
     )
     result = take_gradient(point)
     new_state = apply_gradient(
@@ -144,7 +145,10 @@ def apply_gradient(
     optimizer: optax.GradientTransformation,
     ema_decay: float,
 ) -> State:
-    """The state after a step along a gradient; it keeps the clean pass's statistics."""
+    """The state after a step along a gradient; it keeps the clean pass's statistics.
+
+    The variant's state stands still in a plain step.
+    """
     direction, opt_state = optimizer.update(
         result.gradient, state.opt_state, state.params
     )
@@ -152,7 +156,8 @@ def apply_gradient(
     ema = state.ema_params
     if ema is not None:
         ema = optax.incremental_update(params, ema, 1 - ema_decay)
-    return State(params, result.aux, opt_state, ema, state.key, state.step + 1)
+    variant = state.variant if result.state is None else result.state
+    return State(params, result.aux, opt_state, ema, state.key, state.step + 1, variant)
 
 
 def make_objective(

@@ -9,7 +9,7 @@ import optax
 
 from sam_jax.core import trees
 from sam_jax.core.groups import Count
-from sam_jax.transforms.factory import check_count, check_number
+from sam_jax.transforms.checks import check_count, check_number
 
 Tree = Any
 

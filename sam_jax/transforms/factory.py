@@ -1,6 +1,6 @@
 """From a variant's gradient to its optax transformation: state, arguments, errors."""
 
-import math
+import inspect
 import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ import optax
 from sam_jax.core import ascent, trees
 from sam_jax.core.gradient import GradFn, Gradient
 from sam_jax.core.objective import Objective
+from sam_jax.transforms import checks
 from sam_jax.transforms.point import Point
 
 Tree = Any
@@ -20,15 +21,22 @@ Tree = Any
 # traced arrays, and leaves numpy integers alone.
 ONE = np.int64(1)
 Rho = trees.Scalar | Callable[[jax.Array], trees.Scalar]
+InitState = Callable[..., Any]
+Factory = Callable[..., optax.GradientTransformationExtraArgs]
+WHOLE_BATCH = (
+    " Its perturbation is one for the whole batch: leave m out, or use sam or sum_max."
+)
 
 
 class SamState(NamedTuple):
     """count: steps taken, i32[]; what a rho schedule is evaluated at.
     ascent_norm: l2 norm of the last perturbation (mean over groups), f32[].
+    variant: state of a variant that has one, such as an average; None otherwise.
     """
 
     count: jax.Array
     ascent_norm: jax.Array
+    variant: Tree = None
 
 
 def transformation(
@@ -38,6 +46,7 @@ def transformation(
     axis_name: str | None,
     *,
     seed: trees.Scalar | None = None,
+    init_state: InitState | None = None,
     **options: Any,
 ) -> optax.GradientTransformationExtraArgs:
     """A transformation that replaces the gradient by `gradient(point, **options)`.
@@ -47,16 +56,16 @@ def transformation(
       gradient: the variant's, see `variants`.
       rho: see `check_rho`. A constant 0 hands the incoming gradient on, bit for bit.
       seed: of the point's key at step t, fold_in(key(seed), t); None for no key.
+      init_state: (params, **options) -> the variant's state; None for none.
       options: of the variant; each is checked by its name.
     """
-    check_rho(name, rho)
-    for option, value in options.items():
-        CHECKS.get(option, _accept)(name, option, value)
+    checks.check_rho(name, rho)
+    checks.check_options(name, options)
     off = isinstance(rho, numbers.Real) and rho == 0
 
     def init(params: Tree) -> SamState:
-        del params
-        return SamState(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32))
+        state = None if init_state is None else init_state(params, **options)
+        return SamState(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32), state)
 
     def update(
         updates: Tree,
@@ -78,7 +87,14 @@ def transformation(
         assert oracle is not None
         count = optax.safe_increment(state.count)
         if off:
-            return updates, SamState(count, jnp.zeros((), jnp.float32))
+            zero = jnp.zeros((), jnp.float32)
+            return updates, SamState(count, zero, state.variant)
+        if state.variant is not None and _is_part(params):
+            raise ValueError(
+                f"{name} has a state of all parameters, and sees only a part of them "
+                "inside optax.masked or multi_transform; put it in front: chain("
+                f"sam_jax.only(mask, sam_jax.{name}(rho)), multi_transform(...))."
+            )
         whole, known, mask = _unmask(params, updates, ascent_mask, full_params)
         if ascent_key is None and seed is not None:
             ascent_key = jax.random.fold_in(jax.random.key(seed), state.count)
@@ -94,73 +110,55 @@ def transformation(
             mask=mask,
             key=ascent_key,
             axis_name=axis_name,
+            state=state.variant,
         )
         result = gradient(point, **options)
         norm = result.ascent_norm.astype(jnp.float32)
-        return _like(result.gradient, updates), SamState(count, norm)
+        new_state = SamState(count, norm, result.state)
+        return _like(result.gradient, updates), new_state
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def check_rho(name: str, rho: Any) -> None:
-    """rho must be a real number >= 0, a scalar array, or a schedule of the step."""
-    if not callable(rho):
-        ascent.check_radius(name, rho)
+def make_factory(
+    name: str,
+    gradient: Callable[..., Gradient],
+    init_state: InitState | None = None,
+    *,
+    draws: bool = False,
+) -> Factory:
+    """The optax factory (rho, *, the gradient's options, axis_name) of a variant.
 
+    Its signature and docstring are made of the gradient's.
 
-def check_count(
-    name: str, argument: str, value: Any, *, optional: bool = False
-) -> None:
-    """A number of things is a Python int >= 1, since it decides what is compiled."""
-    if optional and value is None:
-        return
-    if (
-        isinstance(value, int | np.integer)
-        and not isinstance(value, bool)
-        and value > 0
-    ):
-        return
-    raise ValueError(
-        f"{name} received {argument}={value!r}; it must be a Python integer >= 1"
-        + (" or None" if optional else "")
-        + f". Inside optax.inject_hyperparams, list {argument!r} in static_args."
-    )
+    Args:
+      name, gradient, init_state: as in `transformation`.
+      draws: whether the gradient reads `Point.key`; the factory then takes a seed.
+    """
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    _, *options = inspect.signature(gradient).parameters.values()
+    others = [inspect.Parameter("axis_name", keyword, default=None)]
+    if draws:
+        others.insert(0, inspect.Parameter("seed", keyword, default=0))
+    first = inspect.Parameter("rho", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    signature = inspect.Signature([first, *options, *others])
 
+    def factory(*args: Any, **given: Any) -> optax.GradientTransformationExtraArgs:
+        unknown = sorted(given.keys() - signature.parameters.keys())
+        if unknown:
+            raise ValueError(
+                f"{name} received {unknown[0]}={given[unknown[0]]!r}, which is no "
+                f"option of it; it takes {', '.join(signature.parameters)}."
+                + (WHOLE_BATCH if unknown[0] in ("m", "chunk") else "")
+            )
+        bound = signature.bind(*args, **given)
+        bound.apply_defaults()
+        return transformation(name, gradient, init_state=init_state, **bound.arguments)
 
-def check_number(name: str, argument: str, value: Any) -> None:
-    """A hyper-parameter that is a finite real number >= 0, or traced."""
-    if isinstance(value, jax.core.Tracer):
-        return
-    if not (np.ndim(value) == 0 and 0 <= float(value) < math.inf):
-        raise ValueError(
-            f"{name} received {argument}={value!r}; it must be a finite number >= 0."
-        )
-
-
-def check_optional_count(name: str, argument: str, value: Any) -> None:
-    """A count, or None."""
-    check_count(name, argument, value, optional=True)
-
-
-def check_step_size(name: str, argument: str, value: Any) -> None:
-    """The length of an ascent step, or None for rho."""
-    if value is not None:
-        check_number(name, argument, value)
-
-
-def _accept(name: str, argument: str, value: Any) -> None:
-    del name, argument, value
-
-
-# How the options of all variants are checked, by name.
-CHECKS: dict[str, Callable[[str, str, Any], None]] = {
-    "m": check_optional_count,
-    "chunk": check_optional_count,
-    "ascent_steps": check_count,
-    "ascent_step_size": check_step_size,
-    "eta": check_number,
-    "alpha": check_number,
-}
+    factory.__name__ = factory.__qualname__ = name
+    factory.__module__, factory.__doc__ = gradient.__module__, gradient.__doc__
+    factory.__dict__["__signature__"] = signature
+    return factory
 
 
 def _require(name: str, **needed: Any) -> None:
@@ -180,6 +178,11 @@ def _is_masked(node: Any) -> bool:
     return isinstance(node, optax.MaskedNode)
 
 
+def _is_part(params: Tree) -> bool:
+    """Whether leaves are hidden, as inside `masked` or `multi_transform`."""
+    return any(map(_is_masked, jax.tree.leaves(params, is_leaf=_is_masked)))
+
+
 def _unmask(
     params: Tree, updates: Tree, mask: Tree, full_params: Tree
 ) -> tuple[Tree, Tree, Tree]:
@@ -188,7 +191,7 @@ def _unmask(
     There a link sees MaskedNode in place of the leaves that are not its own, while
     grad_fn needs all of them; only the link's own leaves are perturbed.
     """
-    if not any(map(_is_masked, jax.tree.leaves(params, is_leaf=_is_masked))):
+    if not _is_part(params):
         return params, updates, mask
     if full_params is None:
         raise ValueError(

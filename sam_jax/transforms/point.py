@@ -3,9 +3,15 @@
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
-from sam_jax.core import groups, implicit, trees
-from sam_jax.core.gradient import GradFn, Gradient, sharpness_aware_gradient
+from sam_jax.core import ascent, groups, implicit, trees
+from sam_jax.core.gradient import (
+    GradFn,
+    Gradient,
+    loss_gradient,
+    sharpness_aware_gradient,
+)
 from sam_jax.core.objective import Objective
 
 Tree = Any
@@ -25,6 +31,7 @@ class Point(NamedTuple):
     mask: bools like params, the leaves that are perturbed; None for all.
     key: of this step, for random perturbations; None if there is none.
     axis_name: the mapped axis of devices that share a global batch, or None.
+    state: of the variant before this step, the same on all devices; None for none.
     """
 
     oracle: Objective | GradFn
@@ -36,6 +43,39 @@ class Point(NamedTuple):
     mask: Tree = None
     key: jax.Array | None = None
     axis_name: str | None = None
+    state: Tree = None
+
+    def here(self) -> Gradient:
+        """The gradient at w: `self.gradient` where that is known, else by a pass."""
+        if self.gradient is None:
+            return self._pass(self.params)
+        known = self.gradient
+        if self.axis_name is not None:
+            known = groups.device_mean(known, self.axis_name)
+        return Gradient(known, known, None, None, None, jnp.zeros((), jnp.float32))
+
+    def there(self, delta: Tree) -> Gradient:
+        """The gradient at w + delta, by a pass; `Gradient.clean` is None."""
+        result = self._pass(trees.add(self.params, delta))
+        return result._replace(clean=None, ascent_norm=trees.norm(delta))
+
+    def perturbation(self, direction: Tree, rule: ascent.Rule) -> Tree:
+        """The perturbation of a rule along a direction, where the mask allows one."""
+        return ascent.perturbation(rule, direction, self.params, self.rho, self.mask)
+
+    def climb(
+        self, here: Gradient, direction: Tree, rule: ascent.Rule = ascent.normalized
+    ) -> Gradient:
+        """The gradient at the ascent point of a direction that may be another one than
+        the gradient; losses, outputs and aux are those of the pass at w.
+        """
+        there = self.there(self.perturbation(direction, rule))
+        return here._replace(
+            gradient=there.gradient, clean=here.gradient, ascent_norm=there.ascent_norm
+        )
+
+    def _pass(self, params: Tree) -> Gradient:
+        return loss_gradient(self.oracle, params, self.batch, axis_name=self.axis_name)
 
     def evaluate_implicitly(
         self, *, m: groups.Count, chunk: groups.Count | None, **options: Any

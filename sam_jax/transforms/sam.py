@@ -2,9 +2,11 @@
 
 import optax
 
-from sam_jax.core import ascent, trees
+from sam_jax.core import ascent as ascents
+from sam_jax.core import trees
 from sam_jax.core.gradient import Gradient
 from sam_jax.core.groups import Count
+from sam_jax.transforms import directions
 from sam_jax.transforms.factory import ONE, Rho, transformation
 from sam_jax.transforms.point import Point
 
@@ -17,11 +19,14 @@ def sam_gradient(
     ascent_step_size: trees.Scalar | None = None,
     m: Count | None = None,
     chunk: Count | None = None,
+    ascent: optax.GradientTransformation | None = None,
 ) -> Gradient:
     """The gradient at w + rho g / |g|; the options are those of `sam`."""
+    if ascent is not None:
+        return directions.climb_along(point, ascent, ascents.plain(normalize))
     return point.evaluate(
         reuse=True,
-        rule=ascent.plain(normalize),
+        rule=ascents.plain(normalize),
         ascent_steps=ascent_steps,
         ascent_step_size=ascent_step_size,
         m=m,
@@ -37,6 +42,7 @@ def sam(
     ascent_step_size: trees.Scalar | None = None,
     m: Count | None = None,
     chunk: Count | None = None,
+    ascent: optax.GradientTransformation | None = None,
     axis_name: str | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces the gradient at w by the gradient at w + rho g / |g|, on the same batch.
@@ -56,6 +62,9 @@ def sam(
         the batch; None for the whole batch. Every group holds a copy of the weights;
         `sum_max` does without.
       chunk: groups worked on at once. Less memory, more time; None for all at once.
+      ascent: direction rule, any optax transformation from g to the direction of the
+        ascent, such as optax.trace(0.9), with a state of its own; None for g itself.
+        It goes with one ascent step of the whole batch.
       axis_name: mapped device axis over which a global batch is spread; grad_fn then
         returns its own device's mean. Without it, devices perturb on their own.
 
@@ -64,6 +73,10 @@ def sam(
 
     Raises: ValueError for a negative rho, or when `update` lacks one of its arguments.
     """
+    several = ascent_steps if ascent_steps != 1 else None
+    directions.check_direction(
+        "sam", ascent, m=m, ascent_steps=several, ascent_step_size=ascent_step_size
+    )
     return transformation(
         "sam",
         sam_gradient,
@@ -74,4 +87,6 @@ def sam(
         ascent_step_size=ascent_step_size,
         m=m,
         chunk=chunk,
+        ascent=ascent,
+        init_state=directions.init_direction,
     )

@@ -6,7 +6,8 @@ from sam_jax.core import ascent, trees
 from sam_jax.core.gradient import Gradient
 from sam_jax.core.groups import Count
 from sam_jax.core.objective import Objective
-from sam_jax.transforms.factory import ONE, Rho, check_count, transformation
+from sam_jax.transforms.checks import check_count
+from sam_jax.transforms.factory import ONE, Rho, transformation
 from sam_jax.transforms.point import Point
 
 

@@ -50,15 +50,24 @@ def sam_direction(
 ) -> optax.GradientTransformationExtraArgs:
     """J(w + delta)^T u(w): only the direction comes from the ascent point (Table 1).
 
+    The same rule is Functional-SAM (arXiv:2502.02407), which helps language models
+    where plain SAM does not, and J-SAM (arXiv:2405.03676, there with m = 1).
+
     Args:
       rho, normalize, axis_name: as in `sam`.
       m, implicit, chunk: as in `sum_max`; m = None puts the whole batch into one group.
 
     Returns: transformation; `update` needs `params`, `batch` and `objective`.
     """
-    options = {"m": m, "normalize": normalize, "implicit": implicit, "chunk": chunk}
     return transformation(
-        "sam_direction", sam_direction_gradient, rho, axis_name, **options
+        "sam_direction",
+        sam_direction_gradient,
+        rho,
+        axis_name,
+        m=m,
+        normalize=normalize,
+        implicit=implicit,
+        chunk=chunk,
     )
 
 
@@ -76,7 +85,13 @@ def sam_derivative(
     Table 1. Arguments and returns as for `sam_direction`. The penalty's gradient is
     taken where the Jacobian is.
     """
-    options = {"m": m, "normalize": normalize, "implicit": implicit, "chunk": chunk}
     return transformation(
-        "sam_derivative", sam_derivative_gradient, rho, axis_name, **options
+        "sam_derivative",
+        sam_derivative_gradient,
+        rho,
+        axis_name,
+        m=m,
+        normalize=normalize,
+        implicit=implicit,
+        chunk=chunk,
     )

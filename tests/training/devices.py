@@ -26,9 +26,11 @@ from sam_jax.training import (
     step,
 )
 from sam_jax.training.examples import Examples
+from sam_jax.transforms import VARIANTS
 from tests.training.problems import tiny
 
 BATCH, STEPS = 8, 3
+STATEFUL = [n for n, v in VARIANTS.items() if v.init_state and n != "sam"]
 
 
 class Net(nn.Module):
@@ -51,13 +53,14 @@ class Net(nn.Module):
         return nn.Dense(3)(jax.numpy.tanh(x))
 
 
-def steps(m, devices):
+def steps(m, devices, kind="sam"):
     """Three steps by the step function; BatchNorm wherever it is defined."""
     random = np.random.default_rng(0)
     images = random.normal(size=(BATCH, 1, 1, 5))
     labels = random.integers(0, 3, BATCH).astype(np.int32)
     examples = Examples(images, labels, labels, np.zeros(5), np.ones(5))
-    config = configuration.check(tiny(sam__kind="sam", sam__m=m, batch_size=BATCH))
+    own = 0 if kind != "sam" else m
+    config = configuration.check(tiny(sam__kind=kind, sam__m=own, batch_size=BATCH))
     layout = parallel.layout(devices)
     optimizer = state.make_optimizer(config.optimizer)
     net = functools.partial(Net, normalized=m > 1)
@@ -70,6 +73,7 @@ def steps(m, devices):
         None,
         jax.random.key_data(jax.random.key(0)),
         np.zeros((), np.int32),
+        problem.create_variant_state(config, variables["params"]),
     )
     take = layout.map(
         functools.partial(
@@ -116,6 +120,9 @@ def runs(directory):
     for devices in [jax.device_count()] if several else [1, 2, 4]:
         for m in (1, 2, 4, BATCH):
             yield f"steps with m={m}", devices, functools.partial(steps, m, devices)
+        for kind in STATEFUL:
+            function = functools.partial(steps, BATCH, devices, kind)
+            yield f"steps of {kind}", devices, function
         for name in ("run", "attacked run"):
             workdir, attacked = directory / name / str(devices), name != "run"
             run = functools.partial(whole_run, devices, workdir, attacked)

@@ -55,7 +55,7 @@ def initialize(module):
     )
 
 
-def start(module, optimizer, ema=False):
+def start(module, optimizer, ema=False, config=None):
     variables = initialize(module)
     variables = jax.tree.map(lambda x: x.astype(jnp.float64), variables)
     params = variables["params"]
@@ -66,6 +66,7 @@ def start(module, optimizer, ema=False):
         params if ema else None,
         jax.random.key_data(jax.random.key(0)),
         jnp.zeros((), jnp.int32),
+        None if config is None else problem.create_variant_state(config, params),
     )
 
 
@@ -101,7 +102,7 @@ def take_steps(
             axis_name=None,
         )
     )
-    now = start(module, optimizer, ema)
+    now = start(module, optimizer, ema, config)
     states, measured = [now], []
     for indices in batches:
         coefficients = step.Coefficients(np.array(RATE), np.array(rho), np.array(l2))

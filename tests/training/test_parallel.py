@@ -10,9 +10,15 @@ import numpy as np
 import pytest
 
 from sam_jax.training import parallel
+from tests.training.devices import STATEFUL
 
 ROOT = pathlib.Path(__file__).parents[2]
-RUNS = [*(f"steps with m={m}" for m in (1, 2, 4, 8)), "run", "attacked run"]
+RUNS = [
+    *(f"steps with m={m}" for m in (1, 2, 4, 8)),
+    *(f"steps of {kind}" for kind in STATEFUL),
+    "run",
+    "attacked run",
+]
 
 
 def start(devices, *arguments, shared):

@@ -75,6 +75,9 @@ VALUES = {
     "chunk": {"m": 6, "chunk": 1},
     "eta": {"eta": 0.2},
     "alpha": {"alpha": 0.7},
+    "sigma": {"sigma": 0.5},
+    "decay": {"decay": 0.5},
+    "theta": {"theta": 0.7},
 }
 CASES = [
     (name, options)

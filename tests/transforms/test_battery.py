@@ -11,7 +11,7 @@ import pytest
 from flax import linen, nnx
 
 import sam_jax
-from sam_jax.transforms import VARIANTS, factory
+from sam_jax.transforms import VARIANTS, checks
 from tests.transforms.problems import (
     BATCH,
     GRADS,
@@ -28,6 +28,7 @@ FACTORIES = {name: variant.transformation for name, variant in VARIANTS.items()}
     "sum_max, vmap": functools.partial(sam_jax.sum_max, implicit=False),
     "sum_max, m=2": functools.partial(sam_jax.sum_max, m=2),
     "sum_max, chunks": functools.partial(sam_jax.sum_max, m=2, chunk=2),
+    "sam, momentum": functools.partial(sam_jax.sam, ascent=optax.trace(0.9)),
     "sam_derivative, m=2": functools.partial(sam_jax.sam_derivative, m=2),
 }
 every = pytest.mark.parametrize("name", FACTORIES)
@@ -288,4 +289,4 @@ def test_groups_that_do_not_divide_the_batch_are_refused():
 
 def test_traced_counts_name_the_fix():
     with pytest.raises(ValueError, match="list 'm' in static_args"):
-        factory.check_count("sum_max", "m", jnp.array(2))
+        checks.check_count("sum_max", "m", jnp.array(2))

@@ -1,0 +1,98 @@
+"""Arguments of variants, refused in a line: the value, the values allowed, the fix."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from sam_jax.core import ascent
+
+Check = Callable[[str, str, Any], None]
+
+
+def check_rho(name: str, rho: Any) -> None:
+    """rho must be a real number >= 0, a scalar array, or a schedule of the step."""
+    if not callable(rho):
+        ascent.check_radius(name, rho)
+
+
+def check_count(
+    name: str, argument: str, value: Any, *, optional: bool = False
+) -> None:
+    """A number of things is a Python int >= 1, since it decides what is compiled."""
+    if optional and value is None:
+        return
+    if (
+        isinstance(value, int | np.integer)
+        and not isinstance(value, bool)
+        and value > 0
+    ):
+        return
+    raise ValueError(
+        f"{name} received {argument}={value!r}; it must be a Python integer >= 1"
+        + (" or None" if optional else "")
+        + f". Inside optax.inject_hyperparams, list {argument!r} in static_args."
+    )
+
+
+def check_number(name: str, argument: str, value: Any) -> None:
+    """A hyper-parameter that is a finite real number >= 0, or traced."""
+    if isinstance(value, jax.core.Tracer):
+        return
+    if not (np.ndim(value) == 0 and 0 <= float(value) < math.inf):
+        raise ValueError(
+            f"{name} received {argument}={value!r}; it must be a finite number >= 0."
+        )
+
+
+def check_optional_count(name: str, argument: str, value: Any) -> None:
+    """A count, or None."""
+    check_count(name, argument, value, optional=True)
+
+
+def check_step_size(name: str, argument: str, value: Any) -> None:
+    """The length of an ascent step, or None for rho."""
+    if value is not None:
+        check_number(name, argument, value)
+
+
+def within(interval: str) -> Check:
+    """The check for a number of an interval in the usual notation, such as "[0, 1)"."""
+    low, high = (float(end) for end in interval[1:-1].split(","))
+
+    def check(name: str, argument: str, value: Any) -> None:
+        if isinstance(value, jax.core.Tracer):
+            return
+        number = float(value) if np.ndim(value) == 0 else math.nan
+        above = number >= low if interval[0] == "[" else number > low
+        below = number <= high if interval[-1] == "]" else number < high
+        if not (above and below):
+            raise ValueError(
+                f"{name} received {argument}={value!r}; it must be a number in "
+                f"{interval}."
+            )
+
+    return check
+
+
+# How the options of all variants are checked, by name.
+CHECKS: dict[str, Check] = {
+    "m": check_optional_count,
+    "chunk": check_optional_count,
+    "ascent_steps": check_count,
+    "ascent_step_size": check_step_size,
+    "eta": check_number,
+    "alpha": check_number,
+    "sigma": check_number,
+    "decay": within("[0, 1)"),
+    "theta": within("(0, 1]"),
+}
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Checks the options of a variant, each by its name."""
+    for option, value in options.items():
+        if option in CHECKS:
+            CHECKS[option](name, option, value)
