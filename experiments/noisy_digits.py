@@ -1,0 +1,82 @@
+"""ERM against SAM on noisy digits: what `make train` shows of one seed, on five.
+
+scikit-learn's digits with 60% label noise, PreAct ResNet-18 with GroupNorm
+(`configs/digits.py`). rho by the noisy validation set. 360 test images: one is .28%.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+from configs import digits
+from experiments.harness import comparison, comparison_plots
+from experiments.harness.claims import Arrays, Claim
+from experiments.harness.runs import Key, PlannedRun, TrainedRun
+from sam_jax import plotting
+
+SOURCE = "The main job"
+LABELS = {"erm": "ERM", "sam": "SAM"}
+FIGURES = comparison.FIGURES | {"clean": "train_clean_error_last"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(comparison.Settings):
+    """rho: the grid, from which `configs/digits.py` has its value."""
+
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    rho: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.3)
+
+
+SCALES = {
+    "smoke": Settings(seeds=(0,), rho=(0.1,), recipe="smoke"),
+    "cpu": Settings(),
+    "paper": Settings(),
+}
+
+
+def methods(settings: Settings) -> list[comparison.Method]:
+    """ERM and SAM."""
+    return comparison.from_recipe(digits.get_config, LABELS, settings)
+
+
+def runs(settings: Settings) -> dict[Key, PlannedRun]:
+    """ERM, and SAM with every rho, on every seed."""
+    return comparison.plan(methods(settings), settings.seeds)
+
+
+def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
+    """Errors of all runs."""
+    return comparison.collect(
+        methods(settings), settings.seeds, trained, figures=FIGURES
+    )
+
+
+def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
+    """SAM below ERM at both epochs; what overfits and what memorises."""
+    source, pair = "main job", (arrays, "sam", "erm")
+    for at, words in (("last", "last epoch"), ("best", "best epoch by validation")):
+        text = f"SAM below ERM: test error, {words}"
+        yield comparison.lower(text, source, None, *pair, at)
+    text = "ERM overfits: last test error above the best epoch's (points)"
+    yield Claim.mean(text, source, None, comparison.rises(arrays, "erm"), low=0)
+    wrong = {key: 100 * comparison.chosen(arrays, key, "noisy") for key in LABELS}
+    text = "examples whose labels noise changed, not memorised: SAM less ERM (points)"
+    words = f"{wrong['sam'].mean():.1f} % against {wrong['erm'].mean():.1f} %"
+    yield Claim.mean(
+        text,
+        source,
+        None,
+        wrong["sam"] - wrong["erm"],
+        low=0,
+        measured=words,
+        rho=comparison.radii(arrays, LABELS),
+    )
+
+
+def plot(arrays: Arrays) -> plotting.Figure:
+    """Test error over epochs; over rho at the best and at the last epoch."""
+    figure, (curves, best, last) = plotting.panels(1, 3)
+    comparison_plots.draw_curves(curves, arrays, LABELS)
+    for panel, at in ((best, "best"), (last, "last")):
+        label = f"test error, {at} epoch (%)"
+        comparison_plots.draw_grid(panel, arrays, LABELS, at, ylabel=label)
+    return figure
