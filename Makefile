@@ -13,7 +13,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CACHE_HOME)/sam_jax/xla
 # CPU up to 30% shorter.
 train bench: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184
 
-.PHONY: venv train test test-heavy test-jax faults reproduce bench bench-peers notebooks lint format data clean
+.PHONY: venv train test test-programs test-heavy test-jax faults reproduce bench bench-peers notebooks lint format data clean
 
 venv: .venv/.done
 
@@ -27,8 +27,12 @@ venv: .venv/.done
 train: venv  ## ERM against SAM on noisy digits: curves and a table
 	$(BIN)/python -m experiments.main_job --out=$(OUT)/main_job
 
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal
 test: venv  ## all quick tests
-	$(BIN)/python -m pytest -m "not heavy" -n $(WORKERS) --dist=worksteal
+	$(PYTEST) -m "not heavy and not program"
+
+test-programs: venv  ## notebooks, every experiment at smoke scale, kills, several processes
+	$(PYTEST) -m "program and not heavy"
 
 # With the compiler's own settings; tests/conftest.py has those of the quick tests.
 test-heavy: venv  ## the slow tests and those on prepared data sets

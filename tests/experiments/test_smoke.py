@@ -28,6 +28,7 @@ def quick_attacks(monkeypatch):
         monkeypatch.setitem(auto.ATTACKS, name, jax.tree_util.Partial(attack, **steps))
 
 
+@pytest.mark.program
 # At this scale a network may be as good as untrained, its gradient 0 on most images.
 @pytest.mark.filterwarnings(
     f"ignore::{attacks.GradientMaskingWarning.__module__}.GradientMaskingWarning"

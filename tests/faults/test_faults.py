@@ -7,6 +7,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 from tests.faults.__main__ import SUITES
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -33,6 +35,7 @@ def run(*command):
     )
 
 
+@pytest.mark.program
 def test_nothing_is_lost():
     kinds = [name for name in SUITES if name != "pairs"]
     done = run("-m", "tests.faults", "--share=0.01", f"--only={','.join(kinds)}")

@@ -22,6 +22,7 @@ def test_there_are_notebooks_and_a_small_size_for_each():
     assert {source.stem for source in SOURCES} == set(SMALL)
 
 
+@pytest.mark.program
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_runs_at_a_small_size(source):
     notebook = jupytext.read(source)

@@ -295,6 +295,7 @@ def own_lines(errors):
     return [line for line in errors.splitlines() if line.startswith("sam_jax")]
 
 
+@pytest.mark.program
 def test_a_signal_to_one_of_two_processes_stops_both_at_the_same_step(tmp_path):
     processes = start_two(tmp_path / "run")
     wait_for_epochs(tmp_path / "run", 3)

@@ -77,6 +77,7 @@ def test_m_changes_something(received):
     assert not np.allclose(kernels[1], kernels[2], rtol=1e-6)
 
 
+@pytest.mark.program
 def test_two_processes_train_as_one(received, tmp_path):
     with socket.socket() as free:
         free.bind(("localhost", 0))
