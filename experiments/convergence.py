@@ -244,27 +244,29 @@ def _slope(x: np.ndarray, y: np.ndarray) -> float:
 
 def plot(arrays: Arrays) -> plotting.Figure:
     """Quantities as lines, corrected bounds dashed, printed ones dotted."""
-    figure, axes = plotting.panels(2, 3, width=3.8, height=3.0)
-    t = np.arange(1, arrays["prop_10"].shape[1] + 1)
+    figure, axes = plotting.panels(4, 2, width=4.4, height=3.0)
+    gradient2 = r"mean $|\nabla L|^2$"
     for panel, name, quantity, title in (
-        (axes[0], "prop_10", r"$L(w_t) - L^*$", r"Prop. 10: $x^2 + 3\sin^2 x$"),
-        (axes[1], "prop_11", r"$L(\bar w_T) - L^*$", "Prop. 11: pseudo-Huber"),
+        (axes[0], "prop_9", gradient2, r"Prop. 9: $x^2 + 3\sin^2 x$"),
+        (axes[1], "prop_10", r"$L(w_t) - L^*$", r"Prop. 10: $x^2 + 3\sin^2 x$"),
+        (axes[2], "prop_11", r"$L(\bar w_T) - L^*$", "Prop. 11: pseudo-Huber"),
     ):
-        for i, color in zip((0, 4, 8), plotting.COLORS, strict=False):
-            s, a = arrays["step_sizes"][i]
-            label = rf"$\gamma\beta$ = {s:g}, $\rho\beta$ = {a:g}"
-            if name == "prop_11":
-                s, a = 2 * s / (1 + 10 * a), 10 * a
-                label = rf"$\gamma\beta$ = {s:.2g}, $\rho\beta$ = {a:g}"
-            panel.plot(t, arrays[name][i], color=color, label=label)
-            panel.plot(t, arrays[f"{name}_bound"][i], "--", color=color)
+        _plot_deterministic(panel, name, arrays)
         panel.set(yscale="log", xlabel="iteration", ylabel=quantity)
         panel.set_title(title, fontsize="medium")
-    axes[0].set_ylim(1e-12, 1e2)
-    _plot_counterexamples(axes[2], axes[3], t, arrays)
+    axes[1].set_ylim(1e-12, 1e2)
+    t = np.arange(1, arrays["prop_10"].shape[1] + 1)
+    _plot_counterexamples(axes[3], axes[4], t, arrays)
+    steep = arrays["prop_2_steep"], arrays["prop_2_steep_bound"]
+    axes[5].plot(arrays["horizons"], steep[0], "o-", label="SAM")
+    axes[5].plot(arrays["horizons"], steep[1], "--", color="gray", label="corrected")
+    wrong, orange = arrays["prop_2_steep_printed"], plotting.COLORS[1]
+    axes[5].plot(arrays["horizons"], wrong, ":", color=orange, label="printed")
+    axes[5].set(xscale="log", yscale="log", xlabel="T", ylabel=gradient2)
+    axes[5].set_title("Prop. 2 fails as printed: $5 w^2$", fontsize="medium")
     for panel, x, name, quantity, title in (
-        (axes[4], "horizons", "prop_2", r"mean $|\nabla L|^2$", "Prop. 2 and 12"),
-        (axes[5], "times", "prop_2_loss", r"$L(w_T) - L^*$", "the same under (A3)"),
+        (axes[6], "horizons", "prop_2", gradient2, r"Prop. 2 and 12: $1 - \cos$"),
+        (axes[7], "times", "prop_2_loss", r"$L(w_T) - L^*$", "Prop. 2, 12 under (A3)"),
     ):
         for runs, label, color in zip(
             arrays[name], METHODS, plotting.COLORS, strict=False
@@ -277,6 +279,18 @@ def plot(arrays: Arrays) -> plotting.Figure:
     for panel in axes:
         panel.legend(frameon=False, fontsize="small")
     return figure
+
+
+def _plot_deterministic(panel: plotting.Axes, name: str, arrays: Arrays) -> None:
+    """Three pairs of step sizes, each with its bound."""
+    t = np.arange(1, arrays[name].shape[1] + 1)
+    for i, color in zip((0, 4, 8), plotting.COLORS, strict=False):
+        s, a = arrays["step_sizes"][i]
+        if name == "prop_11":
+            s, a = 2 * s / (1 + 10 * a), 10 * a
+        label = rf"$\gamma\beta$ = {s:.2g}, $\rho\beta$ = {a:g}"
+        panel.plot(t, arrays[name][i], color=color, label=label)
+        panel.plot(t, arrays[f"{name}_bound"][i], "--", color=color)
 
 
 def _plot_counterexamples(

@@ -215,7 +215,7 @@ def _slow_claims(arrays: Arrays) -> Iterator[Claim]:
 
 def plot(arrays: Arrays) -> plotting.Figure:
     """Norms over alpha; the ratio of Delta; test loss and arrival over rho."""
-    figure, axes = plotting.panels(1, 4, width=3.3, height=2.9)
+    figure, axes = plotting.panels(2, 2, width=4.4, height=3.2)
     blue, orange = plotting.COLORS[:2]
     for name, color in (("l1", blue), ("l2", orange)):
         over = arrays[f"{name}_over_least"]

@@ -121,7 +121,7 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
 
 def plot(arrays: Arrays) -> plotting.Figure:
     """Iterates of each fact, and the means of Fact II over step sizes."""
-    figure, axes = plotting.panels(1, 4, width=3.3, height=2.9)
+    figure, axes = plotting.panels(2, 2, width=4.4, height=3.2)
     gammas = arrays["gammas"]
     for i, color in zip(range(len(gammas)), plotting.COLORS, strict=False):
         label = rf"$\gamma$ = {gammas[i]:g}"
@@ -131,7 +131,9 @@ def plot(arrays: Arrays) -> plotting.Figure:
         axes[0].axhline(arrays["radii"][i], color=color, linestyle=":")
         plain = np.abs(arrays["fact_1_unnormalized"][i])
         axes[0].plot(t[plain > 0], plain[plain > 0], "--", color=color, alpha=0.6)
-        axes[3].plot(arrays["fact_3"][i][:30], color=color, label=label)
+        width = 6 - 2 * i  # the lines lie on one another
+        stays = arrays["fact_3"][i][:30]
+        axes[3].plot(stays, color=color, label=label, linewidth=width)
     axes[0].plot([], [], ":", color="gray", label=r"$\gamma\rho / (2 - \gamma)$")
     axes[0].plot([], [], "--", color="gray", label="unnormalised")
     axes[0].set(yscale="log", ylim=(1e-4, 4), xlim=(0, 100), ylabel="|w|")

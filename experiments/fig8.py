@@ -94,10 +94,10 @@ def plot(arrays: Arrays) -> plotting.Figure:
     runs = zip(METHODS, arrays["error"], plotting.COLORS[1::-1], strict=False)
     for label, error, color in runs:
         x = np.arange(error.shape[1])
-        plotting.band(axes, x, error, label=label, color=color)
+        plotting.band(axes, x, 100 * error, label=label, color=color)
     label = r"least possible, $\Phi((\epsilon - 1) / \sigma)$"
-    axes.axhline(arrays["least"], color="gray", linestyle=":", label=label)
-    axes.set(xlabel="iteration", ylabel="adversarial test error", ylim=(0.14, 0.40))
+    axes.axhline(100 * arrays["least"], color="gray", linestyle=":", label=label)
+    axes.set(xlabel="iteration", ylabel="adversarial test error (%)", ylim=(14, 40))
     axes.margins(x=0)
     axes.legend(frameon=False)
     return figure

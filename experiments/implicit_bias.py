@@ -19,6 +19,7 @@ from sam_jax.toys import sparse_regression
 SOURCE = "Propositions 3, 4 and 5"
 X64 = True
 KINDS = fields.KINDS
+LABELS = {"erm": "ERM", "max_sum": "MaxSum", "sum_max": "SumMax"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +99,8 @@ def judge(settings: Settings, arrays: Arrays) -> Iterator[Claim]:
     for i, kind in enumerate(KINDS):
         for j, stop in enumerate(settings.stop_losses):
             far = arrays["distance"][i, j].max()
-            text = f"{kind}, loss {stop:g}: greatest distance of flow and minimiser"
+            text = f"{LABELS[kind]}, loss {stop:g}: "
+            text += "greatest distance of flow and minimiser"
             bar = 20 * stop**0.5
             source = f"Prop. {3 + i}" + ", corrected" * (i > 0)
             yield Claim.decided(text, source, 0.0, far, f"< {bar:g}", bool(far < bar))
@@ -106,10 +108,10 @@ def judge(settings: Settings, arrays: Arrays) -> Iterator[Claim]:
         yield from _printed_claims(settings, arrays, i)
         source = f"Prop. {4 + i}"
         slope = np.polyfit(np.log(arrays["rhos"]), np.log(arrays["order"][i]).T, 1)[0]
-        text = f"{kind}: order in rho of what the leading term leaves out"
+        text = f"{LABELS[kind]}: order in rho of what the leading term leaves out"
         yield Claim.close(text, source, 2.0, slope.mean(), 0.1)
         share = " / n" if kind == "max_sum" else ""
-        text = f"{kind}: leading |Delta|_1 over 4 d integral of L{share}"
+        text = f"{LABELS[kind]}: leading |Delta|_1 over 4 d integral of L{share}"
         center = np.exp(np.log(arrays["size"][i]).mean())
         yield Claim.decided(
             text, "Sec. 3.1", 1.0, center, "0.5 to 2", bool(0.5 < center < 2)
@@ -121,12 +123,11 @@ def _printed_claims(settings: Settings, arrays: Arrays, i: int) -> Iterator[Clai
     wrong, right = arrays["printed"][i, -1], arrays["distance"][i + 1, -1]
     source, kind = f"Prop. {4 + i}, printed", KINDS[i + 1]
     passed = np.mean(wrong < arrays["tolerance"][i + 1, -1])
-    text = f"{kind}: share of flows certified with the constants as printed"
+    text = f"{LABELS[kind]}: share of flows certified with the constants as printed"
     yield Claim.decided(text, source, 1.0, passed, ">= 0.95", bool(passed >= 0.95))
     for alpha, ratio in zip(settings.alphas, (wrong / right).min(1), strict=True):
-        text = (
-            f"{kind}, alpha = {alpha:g}: least ratio of its distance to the right one"
-        )
+        text = f"{LABELS[kind]}, alpha = {alpha:g}: "
+        text += "least ratio of its distance to the right one"
         holds = bool(ratio > 100)
         yield Claim.decided(text, "reference run", "> 100", ratio, "> 100", holds)
 
@@ -136,14 +137,14 @@ def plot(arrays: Arrays) -> plotting.Figure:
     figure, axes = plotting.panels(1, 2, width=4.6, height=3.4)
     alphas, rhos = arrays["alphas"], arrays["rhos"]
     for i, (kind, color) in enumerate(zip(KINDS, plotting.COLORS, strict=False)):
-        line = {"geometric": True, "color": color, "label": kind}
+        line = {"geometric": True, "color": color, "label": LABELS[kind]}
         plotting.band(axes[0], alphas, arrays["distance"][i, -1].T, **line)
         if kind != "erm":
             plotting.band(axes[1], rhos, arrays["order"][i - 1], **line)
-            printed = line | {"label": f"{kind}, as printed", "linestyle": ":"}
+            printed = line | {"label": f"{LABELS[kind]}, as printed", "linestyle": ":"}
             plotting.band(axes[0], alphas, arrays["printed"][i - 1, -1].T, **printed)
     axes[0].set(xscale="log", yscale="log", xlabel=r"$\alpha$")
-    axes[0].set_ylabel("relative distance of flow and minimiser")
+    axes[0].set_ylabel("distance, relative")
     guide = arrays["order"].mean() * (rhos / rhos[0]) ** 2
     axes[1].plot(rhos, guide, color="gray", linestyle="--", label=r"$\rho^2$")
     axes[1].set(xscale="log", yscale="log", xlabel=r"$\rho$")

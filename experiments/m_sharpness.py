@@ -162,6 +162,8 @@ def _draw_over_m(panel: plotting.Axes, arrays: Arrays, norm: str, name: str) -> 
         [comparison.chosen(arrays, key, name) for key in shown.values()], 1
     )
     line = {"color": plotting.COLORS[1], "label": "SAM", "marker": "o"}
+    if len(shown) < 3:
+        line["linestyle"] = ""  # two sizes are no curve
     plotting.band(panel, list(shown), 100 * errors, **line)
     erm = 100 * comparison.chosen(arrays, f"{norm}_erm", name)
     panel.axhline(erm.mean(), color=plotting.COLORS[0], linestyle="--", label="ERM")

@@ -19,6 +19,7 @@ with extras.needed("sam_jax.plotting", "train"):
 
 # Okabe and Ito's palette, told apart by colour-blind readers too.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+BANDS = "lines: means over seeds; bands: 10th to 90th percentile"
 
 Curves = Mapping[str, ArrayLike]
 
@@ -75,6 +76,8 @@ def band(
 ) -> None:
     """The mean over runs as a line, in a band from the 10th to the 90th percentile.
 
+    The figure says so below its panels.
+
     Args:
       x: [points]. runs: [runs, points].
       geometric: the geometric mean, for positive runs on a logarithmic axis.
@@ -86,6 +89,7 @@ def band(
     low, high = np.percentile(runs, [10, 90], axis=0)
     color = drawn.get_color()
     axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
+    axes.figure.supxlabel(BANDS, x=1, ha="right", fontsize="x-small", color="gray")
 
 
 def sharpness(arrays: Mapping[str, np.ndarray]) -> Figure:
