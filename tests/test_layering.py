@@ -25,6 +25,7 @@ CORE = [
     "objective",
     "ascent",
     "groups",
+    "passes",
     "gradient",
     "implicit",
 ]

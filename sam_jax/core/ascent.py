@@ -92,7 +92,7 @@ def perturbation(
       mask: tree of Python bools shaped like params, or None for all leaves.
     """
     leaves, structure = jax.tree.flatten(params)
-    slopes = _slopes(gradient, params)
+    slopes = check_gradient(gradient, params)
     allowed = [True] * len(leaves) if mask is None else mask_leaves(mask, structure)
     active = [a and trees.is_floating(w) for a, w in zip(allowed, leaves, strict=True)]
 
@@ -156,14 +156,14 @@ def check_radius(name: str, rho: Any) -> None:
     )
 
 
-def _slopes(gradient: Tree, params: Tree) -> list[jax.Array]:
-    """The gradient's leaves, checked to be those of a tree like params."""
+def check_gradient(gradient: Tree, params: Tree) -> list[jax.Array]:
+    """The gradient's leaves; ValueError unless they are those of a tree like params."""
     places, structure = jax.tree_util.tree_flatten_with_path(params)
     slopes, received = jax.tree.flatten(gradient)
     if received != structure:
         raise ValueError(
             f"Received a gradient of structure {received} for parameters of structure "
-            f"{structure}; grad_fn must return a tree like params."
+            f"{structure}; grad_fn must return a tree like params.{_hint(gradient)}"
         )
     for (path, leaf), slope in zip(places, slopes, strict=True):
         if jnp.shape(slope) != jnp.shape(leaf):
@@ -173,6 +173,17 @@ def _slopes(gradient: Tree, params: Tree) -> list[jax.Array]:
                 "must return a tree like params."
             )
     return slopes
+
+
+def _hint(gradient: Tree) -> str:
+    """What a pair is, in all likelihood, and how to take the gradient out of it."""
+    if not (isinstance(gradient, tuple) and len(gradient) == 2):
+        return ""
+    return (
+        " jax.grad(f, has_aux=True) returns (gradient, aux): pass grad_fn=lambda p, b: "
+        "f_grad(p, b)[0]; jax.value_and_grad(f) returns (value, gradient): pass "
+        "[1] of it. sam_jax.value_and_grad hands value and aux on."
+    )
 
 
 def mask_leaves(mask: Tree, structure: Any) -> list[bool]:

@@ -5,17 +5,15 @@ negate it as a vector field, and the toys iterate it.
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from sam_jax.core import ascent, groups, trees
-from sam_jax.core.objective import Objective
+from sam_jax.core import ascent, groups, passes, trees
+from sam_jax.core.passes import Oracle
 
 Tree = Any
-GradFn = Callable[[Tree, Tree], Tree]
 SWAPS = ("direction", "derivative")
 
 
@@ -24,7 +22,8 @@ class Gradient(NamedTuple):
 
     gradient: tree like params; mean over all groups and devices.
     clean: mean over groups of the gradients at w. None where no pass computes it.
-    losses: per-example losses at w without the penalty, f[B] of this device's batch.
+    losses: per-example losses at w without the penalty, f[B] of this device's batch;
+      of a MeanLoss the means over its groups or microbatches, f[groups].
     outputs: objective.predict at w, [B, ...] of this device's batch.
     aux: what predict hands back beside its outputs at w (`has_aux`), mean over groups.
     ascent_norm: l2 norm of the perturbation, mean over groups, f[].
@@ -47,7 +46,7 @@ class Gradient(NamedTuple):
 
 
 def loss_gradient(
-    oracle: Objective | GradFn,
+    oracle: Oracle,
     params: Tree,
     batch: Tree,
     *,
@@ -55,7 +54,7 @@ def loss_gradient(
 ) -> Gradient:
     """The plain gradient, of mean loss plus penalty (ERM)."""
     params = groups.per_device(params, axis_name)
-    point = _pass(oracle, params, batch)
+    point = passes.of(oracle, params, batch)
     gradient, aux = point.gradient(), point.aux
     if axis_name is not None:
         gradient, aux = groups.device_mean((gradient, aux), axis_name)
@@ -64,7 +63,7 @@ def loss_gradient(
 
 
 def sharpness_aware_gradient(
-    oracle: Objective | GradFn,
+    oracle: Oracle,
     params: Tree,
     batch: Tree,
     *,
@@ -87,7 +86,8 @@ def sharpness_aware_gradient(
     ascent batch of its own is MaxSum (Eq. 1, 19).
 
     Args:
-      oracle: an Objective, or grad_fn(params, batch) -> mean gradient over the batch.
+      oracle: an Objective, a MeanLoss, either over microbatches (`passes.Accumulated`),
+        or grad_fn(params, batch) -> mean gradient over the batch.
       params: pytree of floating leaves; integer leaves stay as they are.
       batch: pytree, examples on the leading axis.
       rho: ascent radius, or step size of an unnormalised rule, >= 0.
@@ -111,11 +111,11 @@ def sharpness_aware_gradient(
     """
     check_swap(swap)
     ascent.check_radius("sharpness_aware_gradient", rho)
-    if swap is not None and not isinstance(oracle, Objective):
+    if swap is not None and not passes.shows_outputs(oracle):
         raise ValueError(
             f"Received swap={swap!r}, which takes the loss apart at the outputs, with "
-            "a bare grad_fn, which hides them: pass objective=sam_jax.Objective("
-            "predict, loss)."
+            "a bare grad_fn or scalar loss, which hides them: pass objective="
+            "sam_jax.Objective(predict, loss)."
         )
     params = groups.per_device(params, axis_name)
     formed = groups.form(batch, m, axis_name)
@@ -134,10 +134,10 @@ def sharpness_aware_gradient(
 
     def one_group(group: Tree) -> tuple[Tree, Tree]:
         ascent_group = group if ascent_batch is None else ascent_batch
-        here = _pass(oracle, params, group)
+        here = passes.of(oracle, params, group)
 
         def gradient_at(w: Tree) -> Tree:
-            return formed.share(_pass(oracle, w, ascent_group).gradient())
+            return formed.share(passes.of(oracle, w, ascent_group).gradient())
 
         if clean is not None:
             first = formed.share(clean)
@@ -146,7 +146,7 @@ def sharpness_aware_gradient(
         else:
             first = gradient_at(params)
         delta = climb(gradient_at, params, rho, first=first)
-        there = _pass(oracle, trees.add(params, delta), group)
+        there = passes.of(oracle, trees.add(params, delta), group)
         averaged = (_swap(swap, here, there), first, here.aux, trees.norm(delta))
         return averaged, (here.losses, here.outputs)
 
@@ -179,49 +179,6 @@ def surrogate_gap(clean: Tree, perturbed: Tree, alpha: trees.Scalar) -> Tree:
     along = trees.scale(direction, trees.dot(clean, direction))
     orthogonal = jax.tree.map(jnp.subtract, trees.scale(clean, 1), along)
     return trees.add_scaled(perturbed, jnp.negative(alpha), orthogonal)
-
-
-class _Pass:
-    """The forward pass of an objective at some parameters, and its pull-back.
-
-    outputs, aux, losses: see Gradient. cotangent: d mean(losses) / d outputs.
-    pull: cotangent of the outputs -> tree like params.
-    """
-
-    def __init__(self, objective: Objective, params: Tree, batch: Tree):
-        self.outputs, self.pull, self.aux = trees.vjp(
-            lambda w: objective.forward(w, batch), params
-        )
-        self.penalty_gradient = objective.penalty_gradient(params)
-
-        def mean_loss(outputs):
-            losses = objective.losses(outputs, batch)
-            return jnp.mean(losses), losses
-
-        (_, self.losses), self.cotangent = jax.value_and_grad(mean_loss, has_aux=True)(
-            self.outputs
-        )
-
-    def gradient(self, cotangent: Tree = None) -> Tree:
-        """Pulls a cotangent back (this pass's own by default), plus the penalty's."""
-        loss = self.pull(self.cotangent if cotangent is None else cotangent)
-        penalty = self.penalty_gradient
-        return loss if penalty is None else trees.add(loss, penalty)
-
-
-class _OpaquePass:
-    """The same for a bare grad_fn, which shows its gradient alone."""
-
-    outputs = aux = losses = cotangent = None
-
-    def __init__(self, grad_fn: GradFn, params: Tree, batch: Tree):
-        self.gradient = lambda cotangent=None: grad_fn(params, batch)
-
-
-def _pass(oracle: Objective | GradFn, params: Tree, batch: Tree) -> Any:
-    if isinstance(oracle, Objective):
-        return _Pass(oracle, params, batch)
-    return _OpaquePass(oracle, params, batch)
 
 
 def _swap(swap: str | None, here: Any, there: Any) -> Tree:

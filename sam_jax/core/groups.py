@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sam_jax.core import trees
-from sam_jax.core.objective import batch_size
+from sam_jax.core.objective import batch_size, common_size
 from sam_jax.ops import compat, loops
 
 Tree = Any
@@ -27,13 +27,14 @@ Spans = tuple[tuple[int, ...], ...]
 
 
 class Groups(NamedTuple):
-    """size: examples of a group on this device. number: groups on this device.
+    """size: examples of a group on this device, None for a batch seen whole whose
+      leaves share no leading axis. number: groups on this device.
     axis_name: the mapped axis of devices, or None.
     shared: whether a group lies on several devices.
     spans: indices of the devices that share a group; None for all devices together.
     """
 
-    size: int
+    size: int | None
     number: int
     axis_name: str | None
     shared: bool
@@ -53,13 +54,18 @@ class Groups(NamedTuple):
 def form(batch: Tree, m: Count | None, axis_name: str | None = None) -> Groups:
     """Divides a device's batch into groups of m consecutive examples.
 
+    For m = None the batch is any pytree. Otherwise its leaves hold the examples on
+    their leading axis.
+
     Raises: ValueError unless m divides the device's batch, or is a multiple of it that
       divides the global batch.
     """
+    if m is None:
+        return Groups(common_size(batch), 1, axis_name, shared=True)
     local = batch_size(batch)
     devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
     total = local * devices
-    if m is None or m == total:
+    if m == total:
         return Groups(local, 1, axis_name, shared=True)
     check_fit(m, total, devices)
     if m <= local:

@@ -11,9 +11,10 @@ import numpy as np
 import optax
 
 from sam_jax.core import ascent, trees
-from sam_jax.core.gradient import GradFn, Gradient
+from sam_jax.core.gradient import Gradient
 from sam_jax.core.objective import Objective
-from sam_jax.transforms import checks
+from sam_jax.core.passes import GradFn
+from sam_jax.transforms import checks, placement
 from sam_jax.transforms.point import Point
 
 Tree = Any
@@ -95,7 +96,9 @@ def transformation(
                 "inside optax.masked or multi_transform; put it in front: chain("
                 f"sam_jax.only(mask, sam_jax.{name}(rho)), multi_transform(...))."
             )
+        placement.check(name)
         whole, known, mask = _unmask(params, updates, ascent_mask, full_params)
+        ascent.check_gradient(known, whole)
         if ascent_key is None and seed is not None:
             ascent_key = jax.random.fold_in(jax.random.key(seed), state.count)
         radius = rho(state.count) if callable(rho) else rho

@@ -6,13 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from sam_jax.core import ascent, groups, implicit, trees
-from sam_jax.core.gradient import (
-    GradFn,
-    Gradient,
-    loss_gradient,
-    sharpness_aware_gradient,
-)
+from sam_jax.core.gradient import Gradient, loss_gradient, sharpness_aware_gradient
 from sam_jax.core.objective import Objective
+from sam_jax.core.passes import Oracle
 
 Tree = Any
 
@@ -22,7 +18,7 @@ class Point(NamedTuple):
 
     An optax transformation makes one in `update`, the training step in every step.
 
-    oracle: an Objective, or grad_fn(params, batch) -> mean gradient over the batch.
+    oracle: an Objective, or another that `core.passes` knows, such as a grad_fn.
     params, batch: w, and the examples of the step.
     rho: this step's ascent radius, f[].
     gradient: the gradient at w on this batch where it is known already, as it comes
@@ -34,7 +30,7 @@ class Point(NamedTuple):
     state: of the variant before this step, the same on all devices; None for none.
     """
 
-    oracle: Objective | GradFn
+    oracle: Oracle
     params: Tree
     batch: Tree
     rho: trees.Scalar

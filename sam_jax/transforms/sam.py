@@ -49,8 +49,9 @@ def sam(
 
     Foret et al. 2021; the paper's Eq. 5 and 20, and Eq. 18 without the normalisation.
     g is the gradient that comes down the chain: clipping it first changes an
-    unnormalised perturbation, clipping behind `sam` what is descended. Weight decay and
-    momentum belong behind it, and so does `optax.MultiSteps`.
+    unnormalised perturbation, clipping behind `sam` what is descended. **The optimiser,
+    with its momentum and weight decay, belongs behind it, and so does**
+    `optax.MultiSteps`. Both are refused in the other order where that can be seen.
 
     Args:
       rho: ascent radius in parameter units, >= 0, or a schedule; 0 is the plain step.

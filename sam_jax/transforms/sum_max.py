@@ -59,7 +59,9 @@ def sum_max(
       axis_name: as in `sam`.
 
     Returns: transformation; `update` needs what `sam` needs. The incoming gradient is
-      read only for rho = 0, where it is handed on.
+      read only for rho = 0, where it is handed on. The loss at w and what predict
+      hands back beside its outputs come with the gradient from
+      `sam_jax.value_and_grad(objective, rho=rho, m=m)`, at no further cost.
     """
     check_count("sum_max", "m", m)
     return transformation(

@@ -4,8 +4,10 @@
 5 a train state that drops grad_fn; 6 two batches by accident; 7 m left to the device
 mapping; 8 replicated gradients summed by shard_map; 9 running statistics updated
 twice; 10 mixed precision; 11 decay inside or outside the ascent; 12 clipping order;
-13 resuming; 14 rho of another model; 15 all gradients kept alive. Those of training (9,
-13, 14, and 7 on several devices) stand with the training loop under the same names.
+13 resuming; 14 rho of another model; 15 all gradients kept alive; 16 SAM behind the
+optimiser; 17 a pair in place of a gradient; 18 batches that are no rows of examples.
+Those of training (9, 13, 14, and 7 on several devices) stand with the training loop
+under the same names.
 """
 
 import functools
@@ -26,6 +28,7 @@ import sam_jax
 from sam_jax import Objective
 from tests.transforms.problems import (
     BATCH,
+    GRADS,
     OBJECTIVE,
     PARAMS,
     apply,
@@ -58,7 +61,8 @@ def test_hazard_01_a_zero_gradient_gives_no_nan(tx):
 
 def test_hazard_02_accumulation_belongs_behind_sam():
     """With rho = 0, gradients 1 and 3 accumulate to their mean 2; the other order of
-    nesting hands SAM a gradient of zeros and the last microbatch alone."""
+    nesting would hand SAM the gradient of both to ascend along, and the last microbatch
+    alone to descend on."""
     target = {"x": jnp.array([[-1.0], [-3.0]])}
 
     def grad_fn(w, batch):
@@ -84,7 +88,85 @@ def test_hazard_02_accumulation_belongs_behind_sam():
     # Gradients at w + rho: 1 + rho and 3 + rho, mean 2 + rho.
     np.testing.assert_allclose(accumulated(inside(0.5)), [2.5])
     outside = optax.MultiSteps(optax.chain(sam_jax.sam(1e-9), optax.sgd(1.0)), 2)
-    assert abs(accumulated(outside)[0] - 2.0) > 0.9
+    with pytest.raises(ValueError, match=r"sam stands inside optax\.MultiSteps.*last"):
+        accumulated(outside)
+    accumulated(optax.MultiSteps(optax.chain(sam_jax.sam(0.0), optax.sgd(1.0)), 2))
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize(
+    "optimizer", [optax.adam(0.1), optax.sgd(0.1, momentum=0.9), optax.lion(0.1)]
+)
+def test_hazard_16_behind_an_optimiser_sam_would_climb(optimizer, jit):
+    """Its gradient would be added to the parameters as it stands."""
+    tx = optax.chain(optimizer, sam_jax.sam(0.1))
+    update = functools.partial(tx.update, grad_fn=grad_fn)
+    with pytest.raises(ValueError, match=r"sam stands behind an optimiser.*in front"):
+        (jax.jit(update) if jit else update)(
+            GRADS, tx.init(PARAMS), PARAMS, batch=BATCH
+        )
+
+
+@pytest.mark.parametrize(
+    "link", [optax.clip(1e-3), optax.zero_nans(), optax.ema(0.9), optax.identity()]
+)
+def test_hazard_16_single_transformations_may_stand_in_front(link):
+    """An average in front of SAM is a method, and no optimiser."""
+    received = apply(optax.chain(link, sam_jax.sam(0.1), SGD))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(received))
+
+
+@pytest.mark.parametrize(
+    ("grad_fn", "advice"),
+    [
+        (jax.grad(lambda p, b: (OBJECTIVE.value(p, b), 1.0), has_aux=True), r"\[0\]"),
+        (jax.value_and_grad(OBJECTIVE.value), r"\[1\] of it"),
+    ],
+)
+@pytest.mark.parametrize("make", [sam_jax.sam, sam_jax.sum_max, sam_jax.gsam])
+def test_hazard_17_a_grad_fn_that_returns_a_pair_gets_told(make, grad_fn, advice):
+    """At the ascent point, while the gradient that comes in is right."""
+    tx = make(0.1)
+    with pytest.raises(ValueError, match=f"grad_fn must return a tree.*{advice}"):
+        tx.update(GRADS, tx.init(PARAMS), PARAMS, grad_fn=grad_fn, batch=BATCH)
+
+
+def test_hazard_17_so_does_a_pair_that_comes_down_the_chain():
+    tx = sam_jax.sum_max(0.1)
+    pair = (jnp.zeros(()), GRADS)
+    with pytest.raises(ValueError, match=r"tree like params.*value, gradient"):
+        tx.update(pair, tx.init(PARAMS), PARAMS, objective=OBJECTIVE, batch=BATCH)
+
+
+GRAPH = {
+    "nodes": jnp.linspace(-1.0, 1.0, 10).reshape(5, 2),
+    "edges": jnp.array([[0, 1, 2], [1, 2, 4]]),
+    "key": jax.random.key(0),
+}
+
+
+def graph_losses(w, batch):
+    noise = jax.random.normal(batch["key"], (2,))
+    sent = (batch["nodes"] @ w)[batch["edges"][0]]
+    return (sent + noise @ w - batch["edges"][1]) ** 2
+
+
+@pytest.mark.parametrize("make", [sam_jax.sam, sam_jax.asam, sam_jax.sam_direction])
+def test_hazard_18_a_batch_without_a_common_leading_axis_is_seen_whole(make):
+    """A graph and a key: against the same numbers closed over, with a batch of a row.
+
+    Groups need an axis to be formed on, and say so.
+    """
+    w = jnp.array([0.5, -1.0])
+    graph = Objective(lambda w, b: graph_losses(w, b), lambda losses, b: losses)
+    closed = Objective(
+        lambda w, b: graph_losses(w, GRAPH)[None], lambda z, b: z.mean(1)
+    )
+    received = apply(make(0.3), params=w, batch=GRAPH, objective=graph)
+    expected = apply(make(0.3), params=w, batch=jnp.zeros(1), objective=closed)
+    assert_same(received, expected)
+    with pytest.raises(ValueError, match=r"to form groups.*closure of the loss"):
+        apply(sam_jax.sum_max(0.3), params=w, batch=GRAPH, objective=graph)
 
 
 def test_hazard_03_a_rho_schedule_advances():

@@ -86,7 +86,8 @@ def implicit_gradient(
     normalize: bool = True,
     swap: str | None = None,
     chunk: groups.Count | None = None,
-) -> tuple[Float[Array, " batch"], Tree]:
+    has_aux: bool = False,
+) -> tuple[Any, Tree]:
     """Per-example losses at w, and the SumMax gradient, without per-example weights.
 
     The mean over groups J of m examples of grad L_J(w + rho g_J / |g_J|), g_J the
@@ -104,8 +105,10 @@ def implicit_gradient(
       objective: what `predict` sees is one group of m examples at a time.
       params, batch, rho, m, swap, chunk: as in `sam_jax.sharpness_aware_gradient`.
       normalize: ascent step of length rho, otherwise rho g.
+      has_aux: also hand on what predict returns beside its outputs at w.
 
-    Returns: losses f[B] without the penalty, and a tree like params.
+    Returns: losses f[B] without the penalty, and a tree like params; with `has_aux`
+      (losses, aux) and the tree, aux the mean over groups.
 
     Raises: ValueError, among others if m = 1 and the loss of an example is seen to
     depend on other examples (BatchNorm in train mode, in-batch negatives).
@@ -121,8 +124,8 @@ def implicit_gradient(
         swap=swap,
         chunk=chunk,
     )
-    assert result.losses is not None
-    return result.losses, result.gradient
+    kept = (result.losses, result.aux) if has_aux else result.losses
+    return kept, result.gradient
 
 
 def per_example_norms(

@@ -79,7 +79,11 @@ def _mixing(objective: Objective, params: Tree, example: Tree, prime: int) -> An
         return [Seen(mixing) for mixing in mixed], {}
 
     count = len(jax.tree.leaves(params))
-    inputs = [None] * count + [Seen(None)] * (len(jaxpr.jaxpr.invars) - count)
+    # The random keys of a batch hold nothing of its examples.
+    inputs = [None] * count + [
+        None if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else Seen(None)
+        for leaf in jax.tree.leaves(batch)
+    ]
     consts = [None] * len(jaxpr.consts)
     (found,), _ = interpreter.walk_abstract(jaxpr.jaxpr, consts, inputs, visit)
     return found.mixing if isinstance(found, Seen) else None
