@@ -14,6 +14,7 @@ from sam_jax.core.implicit import (
 )
 from sam_jax.core.objective import Objective
 from sam_jax.transforms import SamState, active_between, norm_layers, only, periodic
+from sam_jax.transforms.value_and_grad import value_and_grad
 from sam_jax.transforms.variants import (
     asam,
     friendly_sam,
@@ -55,6 +56,7 @@ __all__ = [
     "sharpness_aware_gradient",
     "stable_sam",
     "sum_max",
+    "value_and_grad",
     "vasso",
 ]
 
