@@ -22,6 +22,7 @@ from experiments.benchmarks import (
     startup,
     steps,
     timing,
+    trainer,
 )
 from experiments.harness import processes
 from sam_jax import checks, output, plotting
@@ -30,6 +31,7 @@ SUITES = {
     "startup": startup.first_step,
     "sam": steps.sam_against_erm,
     "feed": steps.feed_against_step,
+    "trainer": trainer.against_hand_written,
     "swaps": per_example.swaps,
     "per_example": per_example.against_sam,
     "flows": flows.against_loops,
