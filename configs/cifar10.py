@@ -16,19 +16,19 @@ Variants: erm (default), sam, unnormalized, erm_to_sam, sam_to_erm; embedded
 
 from ml_collections import ConfigDict
 
-from configs import common
+from sam_jax.training import recipes
 
 
 def get_config(names: str = "") -> ConfigDict:
     unnormalized = {"normalize": False, "rho": 0.3}  # App. B.3
     variants = {
-        "erm": common.ascent("erm"),
-        "sam": common.ascent("sam", rho=0.1),
-        "unnormalized": common.ascent("sam", **unnormalized),
-        "erm_to_sam": common.ascent("sam", rho=0.2, start_epoch=900),
-        "sam_to_erm": common.ascent("sam", rho=0.1, stop_epoch=900),
-        "embedded": common.embedded,
-        "fashion": common.fashion,
-        "smoke": common.smoke,
+        "erm": recipes.ascent("erm"),
+        "sam": recipes.ascent("sam", rho=0.1),
+        "unnormalized": recipes.ascent("sam", **unnormalized),
+        "erm_to_sam": recipes.ascent("sam", rho=0.2, start_epoch=900),
+        "sam_to_erm": recipes.ascent("sam", rho=0.1, stop_epoch=900),
+        "embedded": recipes.embedded,
+        "fashion": recipes.fashion,
+        "smoke": recipes.smoke,
     }
-    return common.choose(common.base(), variants, names)
+    return recipes.choose(recipes.base(), variants, names)

@@ -22,16 +22,16 @@ ema, cpu, smoke.
 
 from ml_collections import ConfigDict
 
-from configs import common
+from sam_jax.training import recipes
 
 
 def get_config(names: str = "") -> ConfigDict:
-    config = common.base()
+    config = recipes.base()
     config.epochs = 200
     config.attack.update(kind="adversarial", eps=8 / 255, eval_steps=10)
     variants = {
-        "at": common.ascent("erm"),
-        "sam": common.ascent("sam", rho=0.1),
+        "at": recipes.ascent("erm"),
+        "sam": recipes.ascent("sam", rho=0.1),
         "gce": lambda c: c.loss.update(name="generalized_cross_entropy", q=0.9),
         "pairing": lambda c: c.pairing.update(weight=1.0),
         "trades": lambda c: c.attack.update(kind="trades"),
@@ -41,7 +41,7 @@ def get_config(names: str = "") -> ConfigDict:
         "cpu": digits,
         "smoke": smoke,
     }
-    return common.choose(config, variants, names)
+    return recipes.choose(config, variants, names)
 
 
 def digits(config: ConfigDict) -> None:

@@ -13,19 +13,19 @@ Variants: erm (default), sam, unnormalized; embedded, fashion or smoke joins any
 
 from ml_collections import ConfigDict
 
-from configs import common
+from sam_jax.training import recipes
 
 
 def get_config(names: str = "") -> ConfigDict:
-    config = common.base()
+    config = recipes.base()
     config.data.noise.fraction = 0.6
     unnormalized = {"normalize": False, "rho": 0.4}  # App. B.3
     variants = {
-        "erm": common.ascent("erm"),
-        "sam": common.ascent("sam", rho=0.2),
-        "unnormalized": common.ascent("sam", **unnormalized),
-        "embedded": common.embedded,
-        "fashion": common.fashion,
-        "smoke": common.smoke,
+        "erm": recipes.ascent("erm"),
+        "sam": recipes.ascent("sam", rho=0.2),
+        "unnormalized": recipes.ascent("sam", **unnormalized),
+        "embedded": recipes.embedded,
+        "fashion": recipes.fashion,
+        "smoke": recipes.smoke,
     }
-    return common.choose(config, variants, names)
+    return recipes.choose(config, variants, names)

@@ -22,11 +22,11 @@ The EMA row is part of every run: the figures with the prefix ema_.
 
 from ml_collections import ConfigDict
 
-from configs import common
+from sam_jax.training import recipes
 
 
 def get_config(names: str = "") -> ConfigDict:
-    config = common.base()
+    config = recipes.base()
     config.epochs = 200
     config.model.name = "preact_resnet34"
     config.schedule.name = "cosine"
@@ -35,14 +35,14 @@ def get_config(names: str = "") -> ConfigDict:
     config.loss.name = "generalized_cross_entropy"
     config.sam.kind = "sam"
     variants = {
-        "gce_sam": common.ascent("sam"),
+        "gce_sam": recipes.ascent("sam"),
         "ce_sam": lambda c: c.update(loss={"name": "cross_entropy"}),
         "gce": common.ascent("erm"),
         "ce": lambda c: c.update(loss={"name": "cross_entropy"}, sam={"kind": "erm"}),
         "cifar100": lambda c: c.update(data={"name": "cifar100"}),
         "noise60": lambda c: c.update(data={"noise": {"fraction": 0.6}}),
-        "embedded": common.embedded,
-        "fashion": common.fashion,
-        "smoke": common.smoke,
+        "embedded": recipes.embedded,
+        "fashion": recipes.fashion,
+        "smoke": recipes.smoke,
     }
-    return common.choose(config, variants, names)
+    return recipes.choose(config, variants, names)

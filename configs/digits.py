@@ -14,11 +14,11 @@ Variants: sam (default), erm, smoke. `--config=configs/digits.py:erm`.
 
 from ml_collections import ConfigDict
 
-from configs import common
+from sam_jax.training import recipes
 
 
 def get_config(names: str = "") -> ConfigDict:
-    config = common.base()
+    config = recipes.base()
     config.epochs = 50
     config.batch_size = 64
     config.data.name = "digits"
@@ -33,8 +33,8 @@ def get_config(names: str = "") -> ConfigDict:
     config.sam.kind = "sam"
     config.sam.rho = 0.2
     variants = {
-        "sam": common.ascent("sam"),
-        "erm": common.ascent("erm"),
-        "smoke": common.smoke,
+        "sam": recipes.ascent("sam"),
+        "erm": recipes.ascent("erm"),
+        "smoke": recipes.smoke,
     }
-    return common.choose(config, variants, names)
+    return recipes.choose(config, variants, names)

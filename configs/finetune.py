@@ -17,14 +17,13 @@ import pathlib
 
 from ml_collections import ConfigDict
 
-from configs import common
-from sam_jax.training import configuration
+from sam_jax.training import configuration, recipes
 
 LAST_RATE = 0.01  # of the peak, after two decays by ten
 
 
 def get_config(workdir: str = "") -> ConfigDict:
-    config = common.base()
+    config = recipes.base()
     if workdir:
         path = pathlib.Path(workdir) / "config.json"
         if not path.is_file():

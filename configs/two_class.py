@@ -16,11 +16,11 @@ or smoke joins any.
 
 from ml_collections import ConfigDict
 
-from configs import common
+from sam_jax.training import recipes
 
 
 def get_config(names: str = "") -> ConfigDict:
-    config = common.base()
+    config = recipes.base()
     config.epochs = 100
     config.batch_size = 256
     config.data.classes = ("horse", "automobile")
@@ -28,12 +28,12 @@ def get_config(names: str = "") -> ConfigDict:
     config.model.width = 16
     config.sam.m = 64
     variants = {
-        kind: common.ascent(kind, rho=0.1)
+        kind: recipes.ascent(kind, rho=0.1)
         for kind in ("erm", "sam", "sam_direction", "sam_derivative")
     }
     sizes = {
-        "embedded": common.embedded,
-        "fashion": common.fashion,
-        "smoke": common.smoke,
+        "embedded": recipes.embedded,
+        "fashion": recipes.fashion,
+        "smoke": recipes.smoke,
     }
-    return common.choose(config, variants | sizes, names)
+    return recipes.choose(config, variants | sizes, names)

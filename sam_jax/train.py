@@ -15,13 +15,19 @@ import runpy
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
 
 from sam_jax import extras
+
+if TYPE_CHECKING:
+    from sam_jax.training.loop import Run
 
 with extras.needed_by_command("sam_jax.train", "train"):
     from absl import app, flags, logging
     from ml_collections import config_flags
 
+    from sam_jax import usage
+    from sam_jax.training import recipes, trackers
     from sam_jax.training.configuration import check_key
 
 FLAGS = flags.FLAGS
@@ -29,6 +35,9 @@ config_flags.DEFINE_config_file(
     "config", help_string="Recipe to train, as configs/NAME.py:VARIANT."
 )
 flags.DEFINE_string("workdir", None, "Directory to write to, and to resume from.")
+flags.DEFINE_bool("dry_run", False, "Say what the run would take; train nothing.")
+flags.DEFINE_bool("quiet", False, "Say nothing but errors.")
+flags.DEFINE_string("tracker", "", "Also send the figures to one of trackers.TRACKERS.")
 flags.DEFINE_string("coordinator", "", "host:port of process 0 of several; '' for one.")
 flags.DEFINE_integer("process_id", 0, "Number of this process, from 0.")
 flags.DEFINE_integer("process_count", 1, "Number of processes.")
@@ -40,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
         return _refuse(wrong)
     workdir = pathlib.Path(FLAGS.workdir).expanduser()
     # Imported once the flags are known to be good: it takes seconds.
-    from sam_jax.training import interruption, loop, parallel, startup, summary
+    from sam_jax.training import interruption, loop, parallel, startup
     from sam_jax.training.errors import TrainingError
 
     try:
@@ -50,10 +59,11 @@ def main(argv: Sequence[str]) -> int:
                 parallel.connect(
                     FLAGS.coordinator, FLAGS.process_id, FLAGS.process_count
                 )
-                run = loop.prepare(FLAGS.config, workdir)
+                trackers.check(FLAGS.tracker)
+                run = loop.prepare(FLAGS.config, workdir, claim=not FLAGS.dry_run)
             except (ValueError, OSError, ImportError) as error:
                 return _alone(_refuse(error))
-            result = loop.train(run)
+            said = _estimate(run) if FLAGS.dry_run else _train(run)
     except TrainingError as error:
         status = _refuse(error, status=error.status)
         return status if error.together else _alone(status)
@@ -63,10 +73,26 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:  # asked for a second time
         said = "Interrupted; the same command goes on from what was saved before, if "
         return _alone(_refuse(said + "anything was.", status=130))
-    if parallel.is_first_process():
-        print(summary.table({run.label: result}))
-        print(f"Summary, curves, metrics and checkpoints: {run.workdir}")
+    if parallel.is_first_process() and not FLAGS.quiet:
+        print(said)
     return 0
+
+
+def _train(run: "Run") -> str:
+    """Trains it; what to say at its end."""
+    from sam_jax.training import loop, summary
+
+    result = loop.train(run, silent=FLAGS.quiet, tracker=FLAGS.tracker)
+    where = f"Summary, curves, metrics and checkpoints: {run.workdir}"
+    return f"{summary.table({run.label: result})}\n{where}"
+
+
+def _estimate(run: "Run") -> str:
+    """What it would take."""
+    from sam_jax.training import estimate
+
+    found = estimate.estimate(run).table()
+    return f"{found}\nNothing was trained and nothing was written."
 
 
 def _wrong(argv: Sequence[str]) -> str:
@@ -96,14 +122,26 @@ def _alone(status: int) -> int:
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Parses all flags, and ends with one line for a wrong one."""
+    asked = {argument.lstrip("-") for argument in argv[1:] if argument[:1] == "-"}
+    if asked & {"help", "h", "helpshort", "?"}:
+        _tell(usage.help(recipes.names(), list(trackers.TRACKERS)))
+    if "helpkeys" in asked:
+        _tell(usage.keys())
+    if "helpfull" in asked:
+        _tell(FLAGS.get_help())
     try:
-        for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        argv = re.sub(r"(^|\n)(--?config)\n", r"\1\2=", "\n".join(argv)).split("\n")
+        for i, argument in enumerate(argv):
             if override := re.match(r"--?(?:no)?config\.([^=]+)", argument):
                 check_key(override[1])
-            elif recipe := re.match(r"--?config(?:=(.*)|)$", argument):
-                named = following if recipe[1] is None else recipe[1]
-                _check_recipe(pathlib.Path(named.split(":")[0]))
+            elif recipe := re.match(r"--?config=([^:]*)", argument):
+                path = recipes.find(recipe[1])
+                _check_recipe(path)
+                argv[i] = f"--config={path}{argument[recipe.end() :]}"
         remaining = FLAGS(argv)
+    except flags.UnrecognizedFlagError as error:
+        unknown = f"Unknown flag --{error.flagname}"
+        sys.exit(_refuse(f"{unknown}: {usage.meant_by(error.flagname)}"))
     except (flags.Error, LookupError, AttributeError, TypeError, ValueError) as error:
         sys.exit(_refuse(error))
     if not FLAGS["verbosity"].present:
@@ -111,15 +149,18 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     return remaining
 
 
+def _tell(text: str) -> NoReturn:
+    """Prints it and ends well."""
+    print(text)
+    sys.exit(0)
+
+
 def _check_recipe(path: pathlib.Path) -> None:
-    """Raises ValueError unless a recipe is there and can be read and run.
+    """Raises ValueError unless a recipe can be read and run.
 
     With an override on the command line, ml_collections answers a recipe that fails
     with two tracebacks.
     """
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "no file"
-        raise ValueError(f"There is {what} {path}; give --config=FILE.py:VARIANT.")
     try:
         recipe = runpy.run_path(str(path))
     except Exception as error:  # a recipe is Python, and may raise anything

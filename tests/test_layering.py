@@ -17,6 +17,7 @@ LAYERS = [
     {"plotting"},
     {"training"},
     {"analysis"},
+    {"usage"},
     {"train", "measure"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

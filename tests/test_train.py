@@ -8,6 +8,7 @@ import pytest
 from absl import flags, logging
 
 from sam_jax import train
+from sam_jax.training.keys import KEYS
 
 # How ml_collections loads a recipe.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -33,7 +34,8 @@ def command(monkeypatch):
             for name in [n for n in flags.FLAGS if n.startswith("config.")]:
                 delattr(flags.FLAGS, name)
             flags.FLAGS.unparse_flags()
-            for name in ("config", "workdir", "coordinator", "process_count"):
+            given = ("config", "workdir", "coordinator", "process_count", "tracker")
+            for name in (*given, "dry_run", "quiet"):
                 flags.FLAGS[name].unparse()
 
     yield run
@@ -67,6 +69,40 @@ def test_a_run_leaves_all_it_should_and_resumes(command, tmp_path, capsys):
     again = capsys.readouterr()
     assert again.out == table
     assert again.err == ""
+    assert command(DIGITS, f"--workdir={workdir}", *LINEAR, "--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_dry_run_says_what_a_run_takes_and_writes_nothing(command, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    chosen = [*LINEAR, "--config.sam.every=2", "--dry_run"]
+    assert command("--config", DIGITS[9:], f"--workdir={workdir}", *chosen) == 0
+    said = capsys.readouterr().out
+    # 1,293 images in batches of 64 make 20 steps an epoch; 64 pixels, 10 classes.
+    for row in ("60, of which 30 ascend", " 650", "1,293"):
+        assert f"{row}\n" in said
+    for row in ("weights and optimiser", "a step with ascent", "the whole run"):
+        assert re.search(rf"{row} .*\d", said)
+    assert not workdir.exists()
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h", "--helpkeys", "--helpfull"])
+def test_help_ends_well_and_lists_what_is_ours(command, capsys, flag):
+    assert not command(flag)
+    said = capsys.readouterr().out
+    if flag == "--helpfull":
+        assert "--process_id" in said
+        return
+    assert max(map(len, said.splitlines())) <= 88
+    listed = re.findall(r"^  (\S+)$" if flag == "--helpkeys" else r"--\w+", said, re.M)
+    if flag == "--helpkeys":
+        assert listed == list(KEYS)
+        return
+    ours = {"config", "workdir", "coordinator", "process_id", "process_count"}
+    ours |= {"dry_run", "quiet", "tracker", "verbosity", "helpkeys", "helpfull"}
+    assert set(listed) == {f"--{name}" for name in ours}
+    assert "configs/digits.py" in said
+    assert "logtostderr" not in said
 
 
 BAD = {
@@ -78,7 +114,21 @@ BAD = {
         "Unknown variant 'fast'; this recipe has sam, erm, smoke.",
     ),
     "unknown key": ([DIGITS, "--config.sam.rh=1"], "'sam.rh'; did you mean 'sam.rho'?"),
-    "unknown flag": ([DIGITS, "--rho=1"], "rho"),
+    "a key without config": (
+        [DIGITS, "--rho=1"],
+        "Unknown flag --rho: keys of a recipe are given as --config.sam.rho=VALUE.",
+    ),
+    "a flag misspelt": ([DIGITS, "--quite"], "--quite: did you mean --quiet?"),
+    "unknown flag": ([DIGITS, "--zzz=1"], "--help lists all flags"),
+    "another kind of SAM": (
+        [DIGITS.replace("smoke", "asam")],
+        "this recipe has sam, erm, smoke. --config.sam.kind=asam sets any kind of SAM.",
+    ),
+    "a long warm-up": (
+        [DIGITS, "--config.schedule.warmup_epochs=2"],
+        "schedule.name, schedule.warmup_epochs: Received warmup_steps=",
+    ),
+    "unknown tracker": ([DIGITS, "--tracker=comet"], "'comet'; known: wandb, mlflow"),
     "stray argument": ([DIGITS, "extra"], "['extra']"),
     "wrong type": ([DIGITS, "--config.sam.rho=big"], "big"),
     "negative rho": ([DIGITS, "--config.sam.rho=-1"], "Received sam.rho=-1.0"),

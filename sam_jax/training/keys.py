@@ -223,7 +223,11 @@ KEYS: dict[str, Key] = {
     "loss.name": text("cross_entropy", "loss of one example"),
     "loss.q": number(0.7, "[0, 1]", "exponent of generalized_cross_entropy"),
     "loss.label_smoothing": number(0.0, "[0, 1)", "mass spread over all classes"),
-    "optimizer.name": choice("sgd", ("sgd", "adam"), "base optimiser"),
+    "optimizer.name": choice(
+        "sgd",
+        ("sgd", "adam"),
+        "base optimiser; adam with optimizer.weight_decay is AdamW",
+    ),
     "optimizer.momentum": number(0.9, "[0, 1)", "momentum of sgd"),
     "optimizer.nesterov": switch(False, "Nesterov's momentum"),
     "optimizer.beta1": number(0.9, "[0, 1)", "decay of adam's first moment"),

@@ -65,11 +65,13 @@ def prepare(
     workdir: str | os.PathLike[str],
     *,
     like: Run | None = None,
+    claim: bool = True,
 ) -> Run:
     """Checks a configuration, builds its setup, and claims its work directory.
 
     Args:
       like: another run on the same images, which the two then share.
+      claim: False for a run that is only looked at: nothing is written.
 
     Raises: ValueError of one line for whatever is wrong with them; OSError for a
       directory that cannot be written.
@@ -79,7 +81,8 @@ def prepare(
     built = build(checked, None if like is None else like.setup)
     run = Run(checked, pathlib.Path(workdir), built)
     _trace_step(run)
-    writer.claim(workdir, configuration.plain(checked))
+    if claim:
+        writer.claim(workdir, configuration.plain(checked))
     return run
 
 
@@ -104,8 +107,12 @@ def _trace_step(run: Run) -> None:
         ) from error
 
 
-def train(run: Run, *, silent: bool = False) -> dict[str, Any]:
+def train(run: Run, *, silent: bool = False, tracker: str = "") -> dict[str, Any]:
     """Trains to the last epoch and writes what DIR is to hold.
+
+    Args:
+      silent: whether the terminal is told nothing.
+      tracker: one of `trackers.TRACKERS` that is given every record, too; "" for none.
 
     Returns: the summary, as in summary.json.
     Raises: Locked if another run is going on there; TrainingError for a loss that is
@@ -116,14 +123,14 @@ def train(run: Run, *, silent: bool = False) -> dict[str, Any]:
         if parallel.is_first_process():
             stack.enter_context(lock.held(run.workdir))
         try:
-            return _train(run, silent)
+            return _train(run, silent, tracker)
         except (jax.errors.JaxRuntimeError, ValueError) as error:
             if (ending := _known_end(error)) is None:
                 raise
             raise ending from error
 
 
-def _train(run: Run, silent: bool) -> dict[str, Any]:
+def _train(run: Run, silent: bool, tracker: str) -> dict[str, Any]:
     config, setup = run.config, run.setup
     saver = saving.Saver(config, run.workdir, setup.layout)
     start = saver.start(setup.initial_state())
@@ -134,6 +141,7 @@ def _train(run: Run, silent: bool) -> dict[str, Any]:
         steps=config.epochs * setup.epoch_steps,
         done=start.epoch * setup.epoch_steps + len(start.measured),
         label=run.label,
+        epoch_steps=setup.epoch_steps,
         silent=silent or not parallel.is_first_process(),
     )
     records = writer.Writer(
@@ -141,6 +149,7 @@ def _train(run: Run, silent: bool) -> dict[str, Any]:
         start.epoch,
         active=parallel.is_first_process(),
         last=start.record,
+        tracker=tracker,
     )
     state, measured = start.state, start.measured
     with asked, saver, progress, records:

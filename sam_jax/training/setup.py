@@ -201,9 +201,16 @@ def tabulate_coefficients(config: Config, epoch_steps: int) -> steps.Coefficient
         )
 
     def values(name: str, peak: float, warmup_steps: int = 0) -> np.ndarray:
-        schedule = schedules.create(
-            name, peak=peak, total_steps=total, warmup_steps=warmup_steps
-        )
+        try:
+            schedule = schedules.create(
+                name, peak=peak, total_steps=total, warmup_steps=warmup_steps
+            )
+        except ValueError as error:
+            keys = "schedule.name, schedule.warmup_epochs" if warmup_steps else ""
+            raise ConfigError(
+                f"{keys or 'schedule.name, sam.rho_schedule'}: {error} An epoch has "
+                f"{epoch_steps} steps."
+            ) from None
         return np.asarray(jax.jit(jax.vmap(schedule))(np.arange(total)))
 
     warmup_steps = round(config.schedule.warmup_epochs * epoch_steps)

@@ -1,4 +1,6 @@
-"""What a run writes beside its checkpoints: config.json, metrics.jsonl, events."""
+"""What a run writes beside its checkpoints: config.json, metrics.jsonl, events; and
+what it tells a tracker.
+"""
 
 import json
 import os
@@ -7,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sam_jax import output
-from sam_jax.training import configuration
+from sam_jax.training import configuration, trackers
 from sam_jax.training.errors import TrainingError
 from sam_jax.training.keys import Change, names
 
@@ -39,7 +41,8 @@ def claim(workdir: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
 
 
 class Writer:
-    """Appends records to metrics.jsonl and to TensorBoard's event file.
+    """Appends records to metrics.jsonl and to TensorBoard's event file, and gives
+    them to a tracker.
 
     Only the first process of several writes; the others hold a writer that is silent.
     """
@@ -51,6 +54,7 @@ class Writer:
         *,
         active: bool,
         last: Mapping[str, Any] | None = None,
+        tracker: str = "",
     ):
         """Opens both files for the records after `epoch`.
 
@@ -60,11 +64,13 @@ class Writer:
         Args:
           last: the record of `epoch` as its checkpoint holds it: it stands in where the
             file has lost it. None before the first epoch.
+          tracker: one of `trackers.TRACKERS`; "" for none.
 
         Raises: TrainingError unless the records are those of epochs 1 to `epoch`.
         """
         self.path = pathlib.Path(workdir) / "metrics.jsonl"
         self._events: Any = None
+        self._tracker: trackers.Tracker | None = None
         self.history = [r for r in read_records(self.path) if r["epoch"] <= epoch]
         if last is not None and len(self.history) == epoch - 1:
             self.history.append(dict(last))
@@ -76,15 +82,18 @@ class Writer:
                 "delete the work directory to start again."
             )
         if active:
-            self._open(workdir)
+            self._open(workdir, tracker)
 
-    def _open(self, workdir: str | os.PathLike[str]) -> None:
+    def _open(self, workdir: str | os.PathLike[str], tracker: str) -> None:
         from tensorboardX import SummaryWriter  # late: not needed to start
 
         lines = "".join(json.dumps(record) + "\n" for record in self.history)
         output.write_atomic(self.path, lambda file: file.write(lines.encode()))
         step = self.history[-1]["step"] if self.history else 0
         self._events = SummaryWriter(str(workdir), purge_step=step + 1)
+        if tracker:
+            config = json.loads((pathlib.Path(workdir) / "config.json").read_text())
+            self._tracker = trackers.start(tracker, workdir, config)
 
     def write(self, record: Record) -> None:
         """Adds the record of an epoch; it is on the disk when this returns."""
@@ -96,13 +105,17 @@ class Writer:
             file.write(json.dumps(record) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        for name, value in record.items():
-            if name not in ("epoch", "step"):
-                self._events.add_scalar(name, value, record["step"])
+        values = {k: v for k, v in record.items() if k not in ("epoch", "step")}
+        for name, value in values.items():
+            self._events.add_scalar(name, value, record["step"])
+        if self._tracker is not None:
+            self._tracker.log(values, record["step"])
 
     def close(self) -> None:
         if self._events is not None:
             self._events.close()
+        if self._tracker is not None:
+            self._tracker.close()
 
     def __enter__(self) -> "Writer":
         return self

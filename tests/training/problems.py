@@ -1,6 +1,6 @@
 """Small runs for the tests of training."""
 
-from configs import common
+from sam_jax.training import recipes
 
 # What resumption is tested on: noise, augmentation, random perturbations, an average.
 RUN = {
@@ -18,7 +18,7 @@ RUN = {
 
 def tiny(**changes):
     """A run of a second: softmax regression on digits; keys as data__name="digits"."""
-    config = common.base()
+    config = recipes.base()
     config.epochs = 2
     config.batch_size = 32
     config.data.name = "digits"

@@ -3,13 +3,12 @@ import json
 import ml_collections
 import pytest
 
-from configs import common
-from sam_jax.training import configuration, loop, setup
+from sam_jax.training import configuration, loop, recipes, setup
 from tests.training.problems import tiny
 
 
 def changed(name, value):
-    config = common.base().to_dict()  # a ConfigDict would convert some values
+    config = recipes.base().to_dict()  # a ConfigDict would convert some values
     *parents, last = name.split(".")
     place = config
     for parent in parents:
@@ -18,8 +17,8 @@ def changed(name, value):
     return config
 
 
-def test_the_common_config_holds_exactly_the_declared_keys():
-    assert set(configuration.flatten(common.base())) == set(configuration.KEYS)
+def test_the_base_config_holds_exactly_the_declared_keys():
+    assert set(configuration.flatten(recipes.base())) == set(configuration.KEYS)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +54,7 @@ def test_an_impossible_value_is_refused_by_name(name, value, message):
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_known():
-    config = common.base()
+    config = recipes.base()
     config.sam.rh = 0.1
     with pytest.raises(
         configuration.ConfigError, match=r"'sam\.rh'; did you mean 'sam\.rho'"
@@ -64,7 +63,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_known():
 
 
 def test_a_missing_key_is_named():
-    config = common.base()
+    config = recipes.base()
     del config.sam.rho
     with pytest.raises(configuration.ConfigError, match=r"lacks the key 'sam\.rho'"):
         configuration.check(config)
@@ -139,7 +138,7 @@ def test_json_and_back_is_the_same_config():
 
 
 def test_differences_are_listed_by_key():
-    old, new = common.base(), common.base()
+    old, new = recipes.base(), recipes.base()
     new.sam.rho = 0.2
     assert configuration.differences(old, new) == ["sam.rho: 0.1 -> 0.2"]
 

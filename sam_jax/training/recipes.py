@@ -1,14 +1,47 @@
-"""What every recipe starts from: all keys, and how a recipe picks its variants.
+"""What recipes are made of: all keys, variants, small sizes; and where recipes are.
 
-`sam_jax/training/keys.py` declares every key: its meaning, its range and its default.
+A recipe is a file with get_config(names) -> ConfigDict, which imports nothing but
+sam_jax; `configs` has those of the paper. `keys.py` declares every key: its meaning,
+its range and its default.
 """
 
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from sam_jax.training import configuration
+from sam_jax.transforms import VARIANTS
+
+# In an installed package, and in a clone.
+PACKAGE = pathlib.Path(__file__).parents[1]
+FOLDERS = (PACKAGE / "recipes", PACKAGE.parent / "configs")
+
+
+def find(path: str) -> pathlib.Path:
+    """The file of a recipe: this one, or that of its name which comes with sam_jax.
+
+    Raises: ValueError, with the names there are, if there is none.
+    """
+    given = pathlib.Path(path)
+    if given.is_file():
+        return given
+    if given.parent in (pathlib.Path("."), pathlib.Path("configs")):
+        for folder in FOLDERS:
+            if (folder / given.name).is_file() and given.suffix == ".py":
+                return folder / given.name
+    what = "a folder" if given.is_dir() else "no file"
+    raise ValueError(
+        f"There is {what} {given}; give --config=FILE.py:VARIANT, of your own or one "
+        f"of {', '.join(names())}."
+    )
+
+
+def names() -> list[str]:
+    """The recipes that come with sam_jax, as configs/NAME.py."""
+    found = {file.name for folder in FOLDERS for file in folder.glob("[!_]*.py")}
+    return [f"configs/{name}" for name in sorted(found)]
 
 
 def base() -> ConfigDict:
@@ -34,8 +67,10 @@ def choose(
     """
     for name in names.split(",") if names else ():
         if name not in variants:
+            hint = f" --config.sam.kind={name} sets any kind of SAM."
             raise ValueError(
                 f"Unknown variant {name!r}; this recipe has {', '.join(variants)}."
+                + hint * (name in VARIANTS)
             )
         variants[name](config)
     return config

@@ -1,0 +1,156 @@
+"""What a run will take: steps, parameters, memory and time, by a few of its steps."""
+
+import dataclasses
+import itertools
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from sam_jax import output
+from sam_jax.training import epochs
+from sam_jax.training.loop import Run
+from sam_jax.training.progress import duration
+from sam_jax.training.setup import Step
+
+TIMED, WARM = 5, 2  # steps that are timed, after those that are not
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """Of a whole run, from its first step on.
+
+    steps, ascents: of the run, and how many of them ascend.
+    parameters: of the network. examples: that it trains on.
+    state_bytes, peak_bytes: on one device, of weights and optimiser, and of the step
+      with all it needs at once; None where the backend does not say.
+    step_seconds, plain_seconds: of a step with ascent, and of one without; None where
+      the run has none. evaluation_seconds: of an evaluation. Compiled before.
+    """
+
+    steps: int
+    ascents: int
+    evaluations: int
+    parameters: int
+    examples: int
+    state_bytes: int
+    peak_bytes: int | None
+    step_seconds: float | None
+    plain_seconds: float | None
+    evaluation_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole run, without compilation and checkpoints."""
+        ascending = self.ascents * (self.step_seconds or 0.0)
+        plain = (self.steps - self.ascents) * (self.plain_seconds or 0.0)
+        return ascending + plain + self.evaluations * self.evaluation_seconds
+
+    def table(self) -> str:
+        """A line each."""
+        rows = [
+            ["steps", f"{self.steps:,}, of which {self.ascents:,} ascend"],
+            ["parameters", f"{self.parameters:,}"],
+            ["training examples", f"{self.examples:,}"],
+            ["weights and optimiser", _size(self.state_bytes)],
+            ["a step at once needs", _size(self.peak_bytes)],
+            ["a step with ascent", _milliseconds(self.step_seconds)],
+            ["a step without", _milliseconds(self.plain_seconds)],
+            ["an evaluation", _milliseconds(self.evaluation_seconds)],
+            ["the whole run", f"about {duration(self.seconds)}"],
+        ]
+        return output.table(["of one device, compiled", ""], rows)
+
+
+def estimate(run: Run) -> Estimate:
+    """Compiles the steps of a run and times a few; nothing is written."""
+    setup, config = run.setup, run.config
+    state = setup.layout.replicate(setup.initial_state())
+    total = config.epochs * setup.epoch_steps
+    ascents = 0
+    if setup.ascent_step is not None:
+        chosen = (
+            epochs.uses_ascent(config.sam, step // setup.epoch_steps, step)
+            for step in range(total)
+        )
+        ascents = sum(chosen)
+    sizes = jax.tree.leaves(jax.eval_shape(setup.initial_state).params)
+    state_bytes = sum(x.nbytes for x in jax.tree.leaves(state)) // len(
+        setup.layout.local
+    )
+    ascent_step = setup.ascent_step if ascents else None
+    plain_step = setup.plain_step if ascents < total else None
+    peak = _peak(run, ascent_step or setup.plain_step, state)
+    evaluation, state = _evaluation_seconds(run, state)
+    step_seconds, state = _step_seconds(run, ascent_step, state)
+    plain_seconds, state = _step_seconds(run, plain_step, state)
+    return Estimate(
+        steps=total,
+        ascents=ascents,
+        evaluations=-(-config.epochs // config.eval.every_epochs),
+        parameters=sum(int(np.prod(leaf.shape)) for leaf in sizes),
+        examples=len(setup.train),
+        state_bytes=state_bytes,
+        peak_bytes=peak,
+        step_seconds=step_seconds,
+        plain_seconds=plain_seconds,
+        evaluation_seconds=evaluation,
+    )
+
+
+def step_seconds(run: Run) -> float:
+    """The median time of a step, with ascent where the run has any."""
+    setup = run.setup
+    state = setup.layout.replicate(setup.initial_state())
+    found, _ = _step_seconds(run, setup.ascent_step or setup.plain_step, state)
+    assert found is not None
+    return found
+
+
+def _step_seconds(run: Run, step: Step | None, state: Any) -> tuple[float | None, Any]:
+    """The median, and the state after those steps: a step takes over its memory."""
+    if step is None:
+        return None, state
+    setup, found = run.setup, []
+    given = jax.tree.map(lambda values: values[-1], setup.coefficients)
+    batches = itertools.cycle(epochs.batches(run.config, setup, 0))
+    for batch in itertools.islice(batches, WARM + TIMED):
+        start = time.perf_counter()
+        spread = setup.layout.spread(given)
+        state, measured = step(state, setup.examples, spread, *batch)
+        jax.block_until_ready((state, measured))
+        found.append(time.perf_counter() - start)
+    return float(np.median(found[WARM:])), state
+
+
+def _evaluation_seconds(run: Run, state: Any) -> tuple[float, Any]:
+    """Of the second of two, since the first one compiles."""
+    setup, seconds = run.setup, 0.0
+    for _ in range(2):
+        start = time.perf_counter()
+        setup.evaluate(state.params, state.batch_stats, setup.examples)
+        seconds = time.perf_counter() - start
+    return seconds, state
+
+
+def _peak(run: Run, step: Any, state: Any) -> int | None:
+    """What the compiler says that the step needs at once, with data and state."""
+    setup = run.setup
+    given = jax.tree.map(lambda values: values[0], setup.coefficients)
+    batch = next(epochs.batches(run.config, setup, 0))
+    lowered = step.lower(state, setup.examples, setup.layout.spread(given), *batch)
+    found = lowered.compile().memory_analysis()
+    if found is None:
+        return None
+    held = found.argument_size_in_bytes + found.output_size_in_bytes
+    return int(held + found.temp_size_in_bytes - found.alias_size_in_bytes)
+
+
+def _size(count: int | None) -> str:
+    """In MiB; the backend may not say."""
+    return "not known here" if count is None else f"{count / 2**20:,.1f} MiB"
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "none" if seconds is None else f"{1000 * seconds:,.1f} ms"
