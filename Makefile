@@ -84,11 +84,17 @@ format: venv
 
 # TensorFlow is needed once, to prepare a TFDS data set; it never enters .venv, and is
 # installed where the first try says (3) that it alone is missing.
-data: venv  ## make data NAME=cifar10
-	@test -n "$(NAME)" || { echo "say which data set: make data NAME=cifar10"; exit 2; }
+data: data-name venv  ## make data NAME=cifar10
 	@$(BIN)/python -m sam_jax.data.prepare $(NAME) $(ARGS) || { [ $$? -eq 3 ] && \
 	$(MAKE) .venv-prepare/.done && \
 	.venv-prepare/bin/python -m sam_jax.data.prepare $(NAME) $(ARGS); }
+
+# Before anything is installed.
+.PHONY: data-name
+data-name:
+	@$(PYTHON) -c 'import re, sys; \
+	known = re.search(r"NAMES = \((.*)\)", open("sam_jax/data/tfds_source.py").read())[1].replace("\"", ""); \
+	sys.exit("$(NAME)" not in known.split(", ") and "make data NAME=$(NAME): give one of " + known)'
 
 .venv-prepare/.done: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv-prepare

@@ -1,7 +1,8 @@
 """`python -m experiments list | run NAME --scale=SCALE --out=DIR | sweep | report |
 check`.
 
-`run` writes settings.json, arrays.npz, claims.json and figure.png into DIR; `draw`
+`list` shows what every experiment costs, and what of it is done; `run` writes
+settings.json, arrays.npz, claims.json and figure.png into DIR, and resumes; `draw`
 draws the figure anew from the saved arrays; `sweep` trains a grid of one recipe;
 `report` puts all results on one page; `check` recomputes every claim from the saved
 arrays and draws every figure, and writes nothing. `run --dry_run` prints the settings
@@ -26,11 +27,24 @@ from experiments.harness import (
     processes,
     registry,
     report,
+    states,
     sweep,
+    telling,
 )
 from sam_jax import output
 from sam_jax.training import startup
 from sam_jax.training.errors import TrainingError
+
+EXAMPLES = """\
+Every figure and table of the paper is a command:
+
+  python -m experiments list
+  python -m experiments run fig4 --scale=cpu
+  python -m experiments run table1 --scale=paper --dry_run
+  python -m experiments sweep --config=configs/digits.py:sam --out=/tmp/sweep \\
+      --grid="sam.rho=[.1, .2]; seed=[0, 1]"
+
+What was interrupted goes on by the same command."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,9 +65,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
-    top = argparse.ArgumentParser("experiments", description=__doc__.split(".")[0])
+    top = argparse.ArgumentParser(
+        "python -m experiments",
+        description=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    add = commands.add_parser("list", help="all experiments")
+    add = commands.add_parser("list", help="all experiments, their cost and state")
+    add.add_argument("--results", default="results", metavar="DIR")
     add.set_defaults(command=_list)
     add = commands.add_parser("run", help="compute, save, draw and judge one")
     add.add_argument("name", metavar="NAME")
@@ -100,11 +119,15 @@ def _workers(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> None:
-    modules = {name: registry.load(name) for name in registry.names()}
-    rows = [[name, m.SOURCE, registry.title(m)] for name, m in modules.items()]
-    width = max(len(row[1]) for row in rows)
-    for name, source, about in rows:
-        print(f"{name:14} {source:{width}}  {about}")
+    results = _results(arguments)
+    records = states.read(results)
+    rows = [
+        [name, registry.load(name).SOURCE, *states.describe(name, results, records)]
+        for name in registry.names()
+    ]
+    header = ["name", "figure or table", "scales", "cost at cpu", "state"]
+    print(output.table(header, rows, left=True))
+    print(states.EXPLANATION)
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -112,9 +135,13 @@ def _run(arguments: argparse.Namespace) -> None:
         print(dry_run.describe(arguments.name, arguments.scale))
         return
     out, start = _folder(arguments), time.perf_counter()
+    registry.settings(arguments.name, arguments.scale)  # refuses unknown ones
+    if not hasattr(registry.load(arguments.name), "runs"):  # they are told one by one
+        telling.say(f"{arguments.name} at scale {arguments.scale}, into {out}")
     found = execution.execute(arguments.name, arguments.scale, out, _workers(arguments))
     rows = claims.table([claims.plain(claim, "") for claim in found])
-    print(output.table(claims.HEADER, rows))
+    note = report.SMOKE if arguments.scale == "smoke" else ""
+    print(note, output.table(claims.HEADER, rows), note, sep="\n" if note else "")
     print(f"{time.perf_counter() - start:.1f} s. Arrays, claims and figure: {out}")
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from experiments.harness import telling
 from experiments.harness.claims import Arrays, Claim
 from sam_jax import flows, plotting
 from sam_jax.flows import fields
@@ -58,7 +59,7 @@ def trajectories(settings: Settings, names: Sequence[str]) -> Arrays:
     times = flows.log_times(settings.iterations)
     weight = {"product": 1 / 2, "squares": 1 / 4}[settings.parametrization]
     test, train = [], []
-    for name in names:
+    for name in telling.each(names, "trajectories"):
         index = METHODS.index(name)
         method = flows.Method(
             kind=KINDS[index % 3],

@@ -35,7 +35,7 @@ def compare(out: pathlib.Path, *, smoke: bool) -> None:
     plotting.save(plotting.training_curves(lines), out / "curves.png")
     print(summary.table(summaries))
     print(EXPLANATION)
-    print(f"Both curves: {out / 'curves.png'}")
+    print(f"Both curves: {out / 'curves.png'}; all else in {out}/erm and {out}/sam")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -78,14 +78,19 @@ def percent(fraction: float | None) -> str:
     return "-" if fraction is None else f"{100 * fraction:.1f} %"
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Aligned text: the first column to the left, the others to the right."""
+def table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], *, left: bool = False
+) -> str:
+    """Aligned text: the first column to the left, the others to the right, or all to
+    the left.
+    """
     cells = [list(header), *map(list, rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
 
     def line(row: Sequence[str]) -> str:
         first = row[0].ljust(widths[0])
-        rest = [c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)]
+        align = str.ljust if left else str.rjust
+        rest = [align(c, w) for c, w in zip(row[1:], widths[1:], strict=True)]
         return "  ".join([first, *rest]).rstrip()
 
     rule = "  ".join("-" * width for width in widths)

@@ -2,10 +2,8 @@
 few steps of every method are timed, and nothing is kept.
 """
 
-import itertools
 import json
 import tempfile
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,9 +13,7 @@ import numpy as np
 from experiments.harness import registry
 from experiments.harness.runs import Key, PlannedRun
 from sam_jax import data, models, output
-from sam_jax.training import configuration, epochs, loop, problem
-
-TIMED = 5  # steps
+from sam_jax.training import configuration, estimate, loop, problem
 
 # App. C, App. D and the captions: key -> (value as printed, where).
 PAPER: dict[str, tuple[Any, str]] = {
@@ -102,26 +98,14 @@ def _hours(runs: Mapping[Key, PlannedRun]) -> str:
         return f"How long they take is not known: {error}"
     return (
         f"About {seconds / 3600:.1f} hours here, one run after another (see --jobs) "
-        f"and without evaluations, by {TIMED} steps of every method."
+        f"and without evaluations, by {estimate.TIMED} steps of every method."
     )
 
 
 def _seconds_a_step(planned: PlannedRun) -> float:
     """The median, of steps with ascent where the run has any."""
-    with tempfile.TemporaryDirectory() as folder:
-        run = loop.prepare(planned.config, folder)
-        setup = run.setup
-        state = setup.layout.replicate(setup.initial_state())
-        given = jax.tree.map(lambda values: values[-1], setup.coefficients)
-        step = setup.ascent_step or setup.plain_step
-        found = []
-        for batch in itertools.islice(epochs.batches(run.config, setup, 0), 2 + TIMED):
-            start = time.perf_counter()
-            spread = setup.layout.spread(given)
-            state, measured = step(state, setup.examples, spread, *batch)
-            jax.block_until_ready((state, measured))
-            found.append(time.perf_counter() - start)
-        return float(np.median(found[2:]))
+    run = loop.prepare(planned.config, tempfile.gettempdir(), claim=False)
+    return estimate.step_seconds(run)
 
 
 def _totals(runs: Mapping[Key, PlannedRun]) -> str:

@@ -9,6 +9,7 @@ import json
 import pathlib
 import platform
 import subprocess
+import time
 import zipfile
 from collections.abc import Mapping
 from types import ModuleType
@@ -19,6 +20,7 @@ import numpy as np
 
 from experiments.harness import claims, registry, training
 from experiments.harness.claims import Claim
+from experiments.harness.runs import Key, TrainedRun
 from sam_jax import output, plotting
 from sam_jax.training import configuration
 from sam_jax.training.keys import KEYS
@@ -43,9 +45,13 @@ def execute(name: str, scale: str, out: output.Path, workers: int = 1) -> list[C
     record = {"experiment": name, "scale": scale, "settings": settings}
     refuse_other_settings(out, record)
     with jax.enable_x64(getattr(module, "X64", False)):
-        arrays = module.run(*_inputs(module, scale, out, workers))
+        inputs = _inputs(module, scale, out, workers)
+        start = time.perf_counter()
+        arrays = module.run(*inputs)
+    seconds = time.perf_counter() - start + sum(map(_training_seconds, inputs[1:]))
     out.mkdir(parents=True, exist_ok=True)
     record |= {"methods": registry.methods(name, scale), **environment()}
+    record["seconds"] = round(seconds, 1)
     output.write_json(out / SETTINGS, record)
     output.write_arrays(out / ARRAYS, arrays)
     found = list(module.judge(module.SCALES[scale], arrays))
@@ -184,6 +190,11 @@ def _inputs(module: ModuleType, scale: str, out: pathlib.Path, workers: int) -> 
     alone = getattr(module, "TIMED", False)
     workers = 1 if alone else workers
     return chosen, training.train(runs, out / RUNS, report, workers=workers)
+
+
+def _training_seconds(trained: Mapping[Key, TrainedRun]) -> float:
+    """What all runs took, one after another, whenever they were trained."""
+    return sum(run.summary.get("seconds", 0.0) for run in trained.values())
 
 
 def draw(name: str, out: output.Path) -> None:

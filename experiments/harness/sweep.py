@@ -27,7 +27,7 @@ from experiments.harness.runs import (
     unfinished,
 )
 from sam_jax import output, plotting
-from sam_jax.training import configuration
+from sam_jax.training import configuration, recipes
 
 Grid = dict[str, list[Any]]
 FIGURES = ("validation_error_best", "test_error_best", "test_error_last")
@@ -61,11 +61,7 @@ def sweep(
 def read_recipe(recipe: str) -> ConfigDict:
     """The configuration of "configs/NAME.py:VARIANTS"."""
     path, _, names = recipe.partition(":")
-    if not pathlib.Path(path).is_file():
-        raise ValueError(
-            f"There is no file {path}; give --config=configs/NAME.py:VARIANT."
-        )
-    spec = importlib.util.spec_from_file_location("recipe", path)
+    spec = importlib.util.spec_from_file_location("recipe", recipes.find(path))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -182,7 +178,23 @@ def summarize(trained: Mapping[Key, TrainedRun], grid: Grid, out: pathlib.Path) 
     output.write_json(out / "sweep.json", {"grid": grid, **best, "errors": record})
     plotting.save(_heat_map(tables[FIGURES[1]], axes, grid), out / "heat_map.png")
     header = ["setting", *(name.replace("_error_", ", ") + " (%)" for name in FIGURES)]
-    return output.table(header, rows)
+    return f"{output.table(header, rows)}\n{choice(labels[ranking[0]], axes)}"
+
+
+def choice(best: Mapping[str, Any], axes: Mapping[str, Sequence[Any]]) -> str:
+    """What was chosen, as flags, and which of its values end their grid."""
+    flags = " ".join(f"--config.{name}={value}" for name, value in best.items())
+    text = f"Chosen by the mean error on the noisy validation set: {flags or '-'}"
+    ends = [
+        name
+        for name, values in axes.items()
+        if len(values) > 1
+        and not isinstance(best[name], str)
+        and best[name] in (min(values), max(values))
+    ]
+    if ends:
+        text += f"\nThat ends the grid of {', '.join(ends)}: a wider one may do better."
+    return text
 
 
 def _words(values: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import gzip
 import importlib.util
+import pathlib
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import tensorflow_datasets as tfds
 from absl import app
 
 from sam_jax import data
-from sam_jax.data import prepare
+from sam_jax.data import prepare, tfds_source
 from tests.data import records
 
 URL = "https://example.org/images.bin.gz"
@@ -138,3 +139,19 @@ def test_a_failed_preparation_says_what_to_fetch(downloaded, tmp_path):
         prepare_from(source, tmp_path)
     with pytest.raises(data.UnavailableDataError, match="is not prepared"):
         data.load("mnist", data_dir=tmp_path / "data")
+
+
+@pytest.mark.parametrize("name", ["", "cifar99"])
+def test_make_data_checks_the_name_before_it_installs_anything(name):
+    made = subprocess.run(
+        ["make", "data", f"NAME={name}", f"PYTHON={sys.executable}"],
+        cwd=pathlib.Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert made.returncode == 2
+    said, end = made.stderr.splitlines()
+    assert said == (
+        f"make data NAME={name}: give one of {', '.join(tfds_source.NAMES)}"
+    )
+    assert end.startswith("make: *** ")

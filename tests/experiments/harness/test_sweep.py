@@ -43,7 +43,7 @@ def test_hazard_14_a_rho_sweep_is_one_command(recipe, tmp_path, capsys):
     assert command(recipe, out, "sam.rho=[0.0, 2.0]; seed=[0, 1]") == 0
     text = capsys.readouterr().out
     assert "4/4 sam.rho=2.0/seed=1: validation" in text
-    header, _, best, worse, _ = text.splitlines()[4:]
+    header, _, best, worse, said, end, _ = text.splitlines()[4:]
     assert header.split()[:2] == ["setting", "validation,"]
     assert best.count("±") == worse.count("±") == 3
     saved = json.loads((out / "sweep.json").read_text())
@@ -51,7 +51,21 @@ def test_hazard_14_a_rho_sweep_is_one_command(recipe, tmp_path, capsys):
     chosen = [0.0, 2.0][means.index(min(means))]
     assert saved["chosen"] == {"sam.rho": chosen}
     assert best.startswith(f"sam.rho={chosen}")
+    assert said == (
+        "Chosen by the mean error on the noisy validation set: "
+        f"--config.sam.rho={chosen}"
+    )
+    assert "ends the grid of sam.rho" in end
     assert (out / "heat_map.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_choice_inside_its_grid_is_no_edge():
+    axes = {"sam.rho": [0.1, 0.2, 0.3], "sam.kind": ["asam", "sam"], "l2": [0.1]}
+    best = {"sam.rho": 0.2, "sam.kind": "sam", "l2": 0.1}
+    assert sweep.choice(best, axes).splitlines() == [
+        "Chosen by the mean error on the noisy validation set: --config.sam.rho=0.2 "
+        "--config.sam.kind=sam --config.l2=0.1"
+    ]
 
 
 def test_the_same_command_again_trains_nothing(recipe, tmp_path, capsys):

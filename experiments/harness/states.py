@@ -1,0 +1,56 @@
+"""What an experiment costs, and what of it is done: a line of `experiments list`."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.harness import execution, registry
+from experiments.harness.runs import FAILURE
+from sam_jax.training.progress import duration
+
+EXPLANATION = """\
+cost: networks to train, and where there are results at this scale, how long all took
+one after another. state: the scales that are done; or how many runs are finished of an
+experiment that goes on by the same command."""
+
+Records = Mapping[str, list[tuple[pathlib.Path, dict[str, Any]]]]
+
+
+def read(results: pathlib.Path) -> Records:
+    """Folders of results and their settings.json, by experiment.
+
+    Raises: ValueError for one that is damaged.
+    """
+    found: dict[str, list] = {}
+    for path in sorted(results.rglob(execution.SETTINGS)):
+        record = execution.read_record(path.parent)
+        found.setdefault(record["experiment"], []).append((path.parent, record))
+    return found
+
+
+def describe(name: str, results: pathlib.Path, records: Records) -> list[str]:
+    """Scales, cost at scale cpu, and state of an experiment."""
+    scales = ", ".join(registry.load(name).SCALES)
+    own = [record for _, record in records.get(name, [])]
+    return [scales, _cost(name, own), _state(results / name, own)]
+
+
+def _cost(name: str, records: list[dict[str, Any]]) -> str:
+    module = registry.load(name)
+    runs = getattr(module, "runs", None)
+    words = [f"{len(runs(module.SCALES['cpu']))} runs" if runs else "no training"]
+    words += [
+        duration(record["seconds"])
+        for record in records
+        if record["scale"] == "cpu" and "seconds" in record
+    ]
+    return ", ".join(words)
+
+
+def _state(folder: pathlib.Path, records: list[dict[str, Any]]) -> str:
+    if records:
+        return "done at " + ", ".join(sorted({r["scale"] for r in records}))
+    runs = folder / execution.RUNS
+    begun = len(list(runs.rglob("config.json")))
+    ended = sum(len(list(runs.rglob(end))) for end in ("summary.json", FAILURE))
+    return f"resumable: {ended} of {begun} runs begun are finished" if begun else "-"
