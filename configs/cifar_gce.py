@@ -37,7 +37,7 @@ def get_config(names: str = "") -> ConfigDict:
     variants = {
         "gce_sam": recipes.ascent("sam"),
         "ce_sam": lambda c: c.update(loss={"name": "cross_entropy"}),
-        "gce": common.ascent("erm"),
+        "gce": recipes.ascent("erm"),
         "ce": lambda c: c.update(loss={"name": "cross_entropy"}, sam={"kind": "erm"}),
         "cifar100": lambda c: c.update(data={"name": "cifar100"}),
         "noise60": lambda c: c.update(data={"noise": {"fraction": 0.6}}),
