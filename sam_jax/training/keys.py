@@ -1,6 +1,6 @@
 """Every key of a run's configuration, declared once: meaning, range, default.
 
-The base recipe (`configs.common.base`) is made of the defaults, which are the paper's
+The base recipe (`recipes.base`) is made of the defaults, which are the paper's
 settings for deep networks (App. C) on CIFAR-10 without noise. A new key is a row here
 and the place that reads it; runs and results saved before it are read with its default.
 """

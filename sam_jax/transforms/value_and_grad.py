@@ -209,8 +209,9 @@ def _refuse_state(kind: str, params: Tree, options: dict[str, Any]) -> None:
     if init_state is None or init_state(params, **options) is None:
         return
     raise ValueError(
-        f"{NAME} received kind={kind!r}, options {sorted(options)}, which keeps a state "
-        f"from step to step, and has no place for one; use optax.chain(sam_jax.{kind}("
+        f"{NAME} received kind={kind!r}, options {sorted(options)}, which keeps a "
+        "state from step to step, and has no place for one; use optax.chain("
+        f"sam_jax.{kind}("
         "rho, ...), optimizer)."
     )
 
