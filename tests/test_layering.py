@@ -25,6 +25,7 @@ CORE = [
     "trees",
     "objective",
     "ascent",
+    "devices",
     "groups",
     "passes",
     "gradient",

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sam_jax.core import ascent, groups, passes, trees
+from sam_jax.core import ascent, devices, groups, passes, trees
 from sam_jax.core.passes import Oracle
 
 Tree = Any
@@ -53,11 +53,14 @@ def loss_gradient(
     axis_name: str | None = None,
 ) -> Gradient:
     """The plain gradient, of mean loss plus penalty (ERM)."""
-    params = groups.per_device(params, axis_name)
+    params = devices.own(params, axis_name)
+    if callable(oracle):
+        devices.refuse_averages(oracle, params, batch, axis_name)
     point = passes.of(oracle, params, batch)
     gradient, aux = point.gradient(), point.aux
+    devices.refuse_shared("a loss that", point.losses, axis_name)
     if axis_name is not None:
-        gradient, aux = groups.device_mean((gradient, aux), axis_name)
+        gradient, aux = devices.mean((gradient, aux), axis_name)
     zero = jnp.zeros((), jnp.float32)
     return Gradient(gradient, gradient, point.losses, point.outputs, aux, zero)
 
@@ -117,13 +120,16 @@ def sharpness_aware_gradient(
             "a bare grad_fn or scalar loss, which hides them: pass objective="
             "sam_jax.Objective(predict, loss)."
         )
-    params = groups.per_device(params, axis_name)
+    params = devices.own(params, axis_name)
     formed = groups.form(batch, m, axis_name)
     if formed.number > 1 and not (clean is None and ascent_batch is None):
         raise ValueError(
             f"Received m={m} with clean= or ascent_batch=; these belong to a single "
             "perturbation: leave them out, or use m=None."
         )
+    if callable(oracle):
+        devices.refuse_averages(oracle, params, batch, axis_name)
+    devices.refuse_shared("a gradient that", clean, axis_name)
     climb = functools.partial(
         ascent.ascend,
         rule=rule,
@@ -147,6 +153,7 @@ def sharpness_aware_gradient(
             first = gradient_at(params)
         delta = climb(gradient_at, params, rho, first=first)
         there = passes.of(oracle, trees.add(params, delta), group)
+        devices.refuse_shared("a loss that", here.losses, axis_name)
         averaged = (_swap(swap, here, there), first, here.aux, trees.norm(delta))
         return averaged, (here.losses, here.outputs)
 

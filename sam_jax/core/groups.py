@@ -15,15 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sam_jax.core import trees
+from sam_jax.core import devices, trees
 from sam_jax.core.objective import batch_size, common_size
-from sam_jax.ops import compat, loops
+from sam_jax.ops import layouts, loops
 
 Tree = Any
 Count = int | np.integer
-
-
-Spans = tuple[tuple[int, ...], ...]
 
 
 class Groups(NamedTuple):
@@ -38,17 +35,17 @@ class Groups(NamedTuple):
     number: int
     axis_name: str | None
     shared: bool
-    spans: Spans | None = None
+    spans: devices.Spans | None = None
 
     def share(self, tree: Tree) -> Tree:
         """Mean over the devices that hold a part of the same group."""
         if self.axis_name is None or not self.shared:
             return tree
-        return device_mean(tree, self.axis_name, self.spans)
+        return devices.mean(tree, self.axis_name, self.spans)
 
     def combine(self, tree: Tree) -> Tree:
         """Mean over all devices, of means over this device's groups."""
-        return tree if self.axis_name is None else device_mean(tree, self.axis_name)
+        return tree if self.axis_name is None else devices.mean(tree, self.axis_name)
 
 
 def form(batch: Tree, m: Count | None, axis_name: str | None = None) -> Groups:
@@ -63,19 +60,19 @@ def form(batch: Tree, m: Count | None, axis_name: str | None = None) -> Groups:
     if m is None:
         return Groups(common_size(batch), 1, axis_name, shared=True)
     local = batch_size(batch)
-    devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
-    total = local * devices
+    count = 1 if axis_name is None else jax.lax.axis_size(axis_name)
+    total = local * count
     if m == total:
         return Groups(local, 1, axis_name, shared=True)
-    check_fit(m, total, devices)
+    check_fit(m, total, count)
     if m <= local:
         return Groups(int(m), local // int(m), axis_name, shared=False)
-    return Groups(local, 1, axis_name, True, spans(int(m) // local, devices))
+    return Groups(local, 1, axis_name, True, spans(int(m) // local, count))
 
 
-def spans(width: int, devices: int) -> Spans:
+def spans(width: int, count: int) -> devices.Spans:
     """Numbers of the devices in blocks of `width`; those of a block share a group."""
-    return tuple(tuple(range(i, i + width)) for i in range(0, devices, width))
+    return tuple(tuple(range(i, i + width)) for i in range(0, count, width))
 
 
 def check_fit(m: Count, total: int, devices: int = 1) -> None:
@@ -113,7 +110,7 @@ def average(
     if groups.number == 1:
         return function(batch)
     pieces = split(batch, groups.number)
-    like, _ = jax.eval_shape(function, jax.tree.map(lambda x: x[0], pieces))
+    like, _ = jax.eval_shape(function, layouts.types_of_one(pieces))
     return average_sums(lambda p: _sum_of_groups(function, p), pieces, like, chunk)
 
 
@@ -128,9 +125,12 @@ def average_sums(
     Args:
       sums: groups' batches [k, size, ...] -> (sum over groups, kept [k * size, ...]).
       pieces: all groups' batches, [number, size, ...]. like: the dtypes of the mean.
+
+    Chunk number j of c takes the groups j, c + j, 2 c + j, ..., so that devices over
+    which the batch is split have a share of every chunk.
     """
     number = batch_size(pieces)
-    size = number if chunk is None else chunk
+    size = number if chunk is None else int(chunk)
     if size < 1 or number % size:
         raise ValueError(
             f"Received chunk={chunk} for {number} groups; it must be a divisor of the "
@@ -139,19 +139,27 @@ def average_sums(
     if size == number:
         total, kept = sums(pieces)
     else:
-        total, kept = _sum_of_chunks(sums, split(pieces, number // size))
+        chunks = jax.tree.map(lambda x: layouts.split(x, size, within=False), pieces)
+        total, kept = _sum_of_chunks(sums, _swap(chunks))
+        parts = jax.tree.map(jax.vmap(lambda x: layouts.split(x, size)), kept)
+        kept = join(join(_swap(parts)))
     mean = jax.tree.map(lambda t, x: (t / number).astype(x.dtype), total, like)
     return mean, kept
 
 
 def split(batch: Tree, count: Count) -> Tree:
     """[B, ...] -> [count, B / count, ...] on every leaf."""
-    return jax.tree.map(lambda x: jnp.reshape(x, (count, -1, *jnp.shape(x)[1:])), batch)
+    return jax.tree.map(lambda x: layouts.split(x, int(count)), batch)
 
 
 def join(batch: Tree) -> Tree:
     """[count, size, ...] -> [count * size, ...] on every leaf."""
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+    return jax.tree.map(layouts.join, batch)
+
+
+def _swap(tree: Tree) -> Tree:
+    """[a, b, ...] -> [b, a, ...] on every leaf."""
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tree)
 
 
 def _sum_of_groups(function: Callable, pieces: Tree) -> tuple[Tree, Tree]:
@@ -162,47 +170,28 @@ def _sum_of_groups(function: Callable, pieces: Tree) -> tuple[Tree, Tree]:
     return jax.tree.map(lambda x: jnp.sum(trees.widen(x), 0), averaged), join(kept)
 
 
-def _sum_of_chunks(function: Callable, chunks: Tree) -> tuple[Tree, Tree]:
+def _sum_of_chunks(sums: Callable, chunks: Tree) -> tuple[Tree, Tree]:
     """Adds up over chunks, one after another: a scan where compiled loops are not slow,
     otherwise unrolled, tied together so that one chunk is in memory at a time.
+
+    Returns: the sum, and what is kept of each chunk, [chunks, ...].
     """
     first, *others = (
         jax.tree.map(lambda x, i=i: x[i], chunks) for i in range(batch_size(chunks))
     )
-    if not loops.are_slow_with(function, first):
-        total, kept = jax.eval_shape(function, first)
-        zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), total)
+    if not loops.are_slow_with(sums, first):
+        types, _ = layouts.types_of_results(sums, first)
 
         def body(total, chunk):
-            summand, kept = function(chunk)
+            summand, kept = sums(chunk)
             return jax.tree.map(jnp.add, total, summand), kept
 
-        total, kept = jax.lax.scan(body, zero, chunks)
-        return total, join(kept)
-    total, kept = function(first)
+        return jax.lax.scan(body, jax.tree.map(layouts.zeros, types), chunks)
+    total, kept = sums(first)
     parts = [kept]
     for chunk in others:
         total, chunk = jax.lax.optimization_barrier((total, chunk))
-        summand, kept = function(chunk)
+        summand, kept = sums(chunk)
         total = jax.tree.map(jnp.add, total, summand)
         parts.append(kept)
-    return total, jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
-
-
-def device_mean(tree: Tree, axis_name: str, spans: Any = None) -> Tree:
-    """Mean over mapped devices (within each of `spans`) on floating leaves."""
-    leaves, rebuild = trees.floating(tree)
-    return rebuild(jax.lax.pmean(leaves, axis_name, axis_index_groups=spans))
-
-
-def per_device(tree: Tree, axis_name: str | None) -> Tree:
-    """The same values, known to each device as its own copy.
-
-    Under `jax.shard_map`'s default checks the gradient with respect to parameters that
-    all devices share is summed over devices by itself, before anything can average it;
-    with respect to a device's own copy it is that device's.
-    """
-    if axis_name not in jax.sharding.get_abstract_mesh().manual_axes:
-        return tree  # no device axis, or one of vmap
-
-    return jax.tree.map(lambda leaf: compat.varying(leaf, {axis_name}), tree)
+    return total, jax.tree.map(lambda *x: jnp.stack(x), *parts)

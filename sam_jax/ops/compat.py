@@ -5,7 +5,7 @@ rest of jax; primitives and their rules from `jax.interpreters`; the axes over w
 array differs between devices from its abstract value.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -26,11 +26,12 @@ __all__ = [
     "JaxprEqn",
     "Literal",
     "bilinear",
+    "equations",
     "evaluate",
-    "jaxprs_in_params",
     "name",
     "parameters",
     "process_store",
+    "type_of",
     "varying",
     "varying_axes",
 ]
@@ -58,6 +59,14 @@ def evaluate(eqn: JaxprEqn, inputs: Sequence[Any]) -> list[Any]:
         bound = eqn.primitive.get_bind_params(eqn.params)
         outputs = eqn.primitive.bind(*inputs, **bound)
     return outputs if eqn.primitive.multiple_results else [outputs]
+
+
+def equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
+    """All equations of a jaxpr, at any depth."""
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for inner in jaxprs_in_params(eqn.params):
+            yield from equations(inner)
 
 
 def bilinear(
@@ -89,10 +98,16 @@ def process_store() -> Any:
     return distributed.global_state.client
 
 
+def type_of(value: Any) -> Any:
+    """The abstract value of an array, or the one that is given: its shape, dtype, and
+    how it lies on a mesh.
+    """
+    return value if isinstance(value, jax.core.ShapedArray) else jax.typeof(value)
+
+
 def varying_axes(value: Any) -> frozenset[str]:
     """The axes of `jax.shard_map` over which an array or an abstract value differs."""
-    aval = value if hasattr(value, "manual_axis_type") else jax.typeof(value)
-    return aval.manual_axis_type.varying
+    return type_of(value).manual_axis_type.varying
 
 
 def varying(value: jax.Array, axes: Any) -> jax.Array:

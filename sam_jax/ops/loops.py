@@ -31,12 +31,5 @@ def are_slow_with(function: Callable, *args: Any) -> bool:
 
 def _convolves(function: Callable, *args: Any) -> bool:
     """Whether a function contains a convolution, at any depth."""
-
-    def search(jaxpr) -> bool:
-        return any(
-            eqn.primitive.name in convolution.NAMES
-            or any(map(search, compat.jaxprs_in_params(eqn.params)))
-            for eqn in jaxpr.eqns
-        )
-
-    return search(jax.make_jaxpr(function)(*args).jaxpr)
+    jaxpr = jax.make_jaxpr(function)(*args).jaxpr
+    return any(e.primitive.name in convolution.NAMES for e in compat.equations(jaxpr))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sam_jax.core import trees
+from sam_jax.core import devices, trees
 from sam_jax.core.groups import Count
 from sam_jax.transforms.checks import check_count, check_number
 
@@ -71,7 +71,11 @@ class PeriodicState(NamedTuple):
 
 
 def periodic(
-    tx: optax.GradientTransformation, every: Count, *, reuse: float = 0.0
+    tx: optax.GradientTransformation,
+    every: Count,
+    *,
+    reuse: float = 0.0,
+    axis_name: str | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Applies `tx` on steps 0, every, 2 every, ... and hands the gradient on between.
 
@@ -83,6 +87,7 @@ def periodic(
       tx: a SAM transform, or a chain with one.
       every: interval in steps, >= 1; 1 is `tx` itself.
       reuse: LookSAM's alpha (.7 there), >= 0; 0 hands the plain gradient on.
+      axis_name: as in `tx`: what is handed on is the mean over devices.
 
     The step's branch is chosen inside the compiled function. With convolutions on CPU
     that is slow (see `sam_jax.ops.loops`): choose between two compiled steps in Python
@@ -100,13 +105,14 @@ def periodic(
     def update(updates, state, params=None, **extra):
         def sharp(_):
             new, inner_state = inner.update(updates, state.inner, params, **extra)
-            kept = _orthogonal_part(new, updates) if keeps else None
+            plain = devices.mean_of_own(updates, axis_name)
+            kept = _orthogonal_part(new, plain) if keeps else None
             return new, inner_state, kept
 
         def plain(_):
-            new = updates
+            new = devices.mean_of_own(updates, axis_name)
             if keeps:
-                length = reuse * trees.norm(updates)
+                length = reuse * trees.norm(new)
                 new = trees.add_scaled(new, length, trees.unit(state.kept))
             return new, state.inner, state.kept
 
@@ -127,7 +133,11 @@ class ActiveState(NamedTuple):
 
 
 def active_between(
-    tx: optax.GradientTransformation, start: int = 0, stop: int | None = None
+    tx: optax.GradientTransformation,
+    start: int = 0,
+    stop: int | None = None,
+    *,
+    axis_name: str | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Applies `tx` on steps start <= t < stop, and hands the gradient on otherwise.
 
@@ -137,6 +147,7 @@ def active_between(
     Args:
       tx: a SAM transform, or a chain with one.
       start: first step with `tx`, >= 0. stop: first step without, None for never.
+      axis_name: as in `tx`: what is handed on is the mean over devices.
 
     On CPU with convolutions, see `periodic`.
     """
@@ -157,7 +168,7 @@ def active_between(
         new, inner_state = jax.lax.cond(
             on,
             lambda _: inner.update(updates, state.inner, params, **extra),
-            lambda _: (updates, state.inner),
+            lambda _: (devices.mean_of_own(updates, axis_name), state.inner),
             None,
         )
         return new, ActiveState(optax.safe_increment(state.count), inner_state)

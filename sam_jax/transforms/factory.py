@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sam_jax.core import ascent, trees
+from sam_jax.core import ascent, devices, trees
 from sam_jax.core.gradient import Gradient
 from sam_jax.core.objective import Objective
 from sam_jax.core.passes import GradFn
@@ -55,7 +55,8 @@ def transformation(
     Args:
       name: the public name, for error messages.
       gradient: the variant's, see `variants`.
-      rho: see `check_rho`. A constant 0 hands the incoming gradient on, bit for bit.
+      rho: see `check_rho`. A constant 0 hands the incoming gradient on, bit for bit,
+        or its mean over devices.
       seed: of the point's key at step t, fold_in(key(seed), t); None for no key.
       init_state: (params, **options) -> the variant's state; None for none.
       options: of the variant; each is checked by its name.
@@ -88,6 +89,7 @@ def transformation(
         assert oracle is not None
         count = optax.safe_increment(state.count)
         if off:
+            updates = devices.mean_of_own(updates, axis_name)
             zero = jnp.zeros((), jnp.float32)
             return updates, SamState(count, zero, state.variant)
         if state.variant is not None and _is_part(params):

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sam_jax.core import ascent, groups, implicit, trees
+from sam_jax.core import ascent, devices, groups, implicit, trees
 from sam_jax.core.gradient import Gradient, loss_gradient, sharpness_aware_gradient
 from sam_jax.core.objective import Objective
 from sam_jax.core.passes import Oracle
@@ -45,9 +45,7 @@ class Point(NamedTuple):
         """The gradient at w: `self.gradient` where that is known, else by a pass."""
         if self.gradient is None:
             return self._pass(self.params)
-        known = self.gradient
-        if self.axis_name is not None:
-            known = groups.device_mean(known, self.axis_name)
+        known = devices.mean_of_own(self.gradient, self.axis_name)
         return Gradient(known, known, None, None, None, jnp.zeros((), jnp.float32))
 
     def there(self, delta: Tree) -> Gradient:

@@ -66,8 +66,10 @@ def sam(
       ascent: direction rule, any optax transformation from g to the direction of the
         ascent, such as optax.trace(0.9), with a state of its own; None for g itself.
         It goes with one ascent step of the whole batch.
-      axis_name: mapped device axis over which a global batch is spread; grad_fn then
-        returns its own device's mean. Without it, devices perturb on their own.
+      axis_name: mapped device axis over which a global batch is spread. The gradient
+        that comes down the chain, and grad_fn's, are then a device's own means, with no
+        psum or pmean: `sam_jax.core.devices` has the pattern. What leaves the transform
+        is the mean over devices. Without axis_name, devices perturb on their own.
 
     Returns: transformation; `update` needs `params`, `batch`, and `grad_fn(params,
       batch)` or `objective`. State: `SamState`.

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from sam_jax import checks
-from sam_jax.core import ascent, groups, trees
+from sam_jax.core import ascent, devices, groups, trees
 from sam_jax.core.gradient import Gradient, check_swap, loss_gradient
 from sam_jax.core.objective import MeanLoss, Objective, batch_size
 from sam_jax.core.passes import Accumulated, Oracle
@@ -250,4 +250,4 @@ def _value(
     value = jnp.mean(result.losses)
     if isinstance(loss_fn, Objective) and loss_fn.penalty is not None:
         value = value + loss_fn.penalty(params)
-    return value if axis_name is None else groups.device_mean(value, axis_name)
+    return value if axis_name is None else devices.mean(value, axis_name)

@@ -18,7 +18,7 @@ from sam_jax.core.implicit import factored
 from sam_jax.core.implicit.factored import FactoredGradient, Passed
 from sam_jax.core.implicit.network import Network, move
 from sam_jax.core.implicit.plan import Plan
-from sam_jax.ops import compat
+from sam_jax.ops import layouts
 
 Tree = Any
 
@@ -73,13 +73,7 @@ def _zero_shifts(plan: Plan, params: Tree) -> tuple[dict, dict]:
     """What pass 1 is differentiated by: copies of leaves, and probes at outputs."""
     weights = jax.tree.leaves(params)
     copies = {i: jnp.zeros_like(weights[i]) for i in plan.indices("materialised")}
-    probes = {use.key: _zeros(use.site.y) for leaf in plan.leaves for use in leaf.uses}
+    probes = {
+        use.key: layouts.zeros(use.site.y) for leaf in plan.leaves for use in leaf.uses
+    }
     return copies, probes
-
-
-def _zeros(like: Any) -> jax.Array:
-    """Zeros, each device's own under `jax.shard_map` if `like` is: the gradient with
-    respect to shared ones would be summed over devices.
-    """
-    zeros = jnp.zeros(like.shape, like.dtype)
-    return compat.varying(zeros, compat.varying_axes(like))

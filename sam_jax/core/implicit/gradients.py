@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sam_jax.core import ascent, groups, trees
+from sam_jax.core import ascent, devices, groups, trees
 from sam_jax.core.gradient import Gradient, check_swap, sharpness_aware_gradient
 from sam_jax.core.implicit import descent
 from sam_jax.core.implicit.clean_pass import clean_pass
@@ -23,6 +23,7 @@ from sam_jax.core.implicit.network import trace
 from sam_jax.core.implicit.perturbed_pass import perturbed_pass
 from sam_jax.core.implicit.plan import Plan
 from sam_jax.core.objective import Objective
+from sam_jax.ops import layouts
 
 Tree = Any
 LARGE = 256 * 2**20  # bytes of copies of one parameter that are worth a warning
@@ -48,7 +49,7 @@ def gradient(
     device is plain SAM and is handed to it.
     """
     check_swap(swap)
-    params = groups.per_device(params, axis_name)
+    params = devices.own(params, axis_name)
     formed = groups.form(batch, m, axis_name)
     if formed.number == 1:
         return sharpness_aware_gradient(
@@ -63,7 +64,7 @@ def gradient(
             axis_name=axis_name,
         )
     pieces = groups.split(batch, formed.number)
-    network = trace(objective, params, jax.tree.map(lambda x: x[0], pieces), mask)
+    network = trace(objective, params, layouts.types_of_one(pieces), mask)
     _warn(network.plan, formed.number if chunk is None else chunk)
 
     sums = functools.partial(
@@ -73,6 +74,7 @@ def gradient(
     mean, kept = groups.average_sums(sums, pieces, like, chunk)
     new, aux, length = formed.combine(mean)
     losses, outputs = kept
+    devices.refuse_shared("a loss that", losses, axis_name)
     return Gradient(new, None, losses, outputs, aux, length)
 
 
@@ -136,7 +138,7 @@ def per_example_norms(
     For clipping and for pruning data, with the penalty if the objective has one.
     """
     pieces = groups.split(batch, groups.form(batch, m).number)
-    network = trace(objective, params, jax.tree.map(lambda x: x[0], pieces))
+    network = trace(objective, params, layouts.types_of_one(pieces))
     return jax.vmap(lambda group: clean_pass(network, params, group).norm)(pieces)
 
 
@@ -158,7 +160,7 @@ def perturbed_outputs(
     """
     ascent.check_radius("perturbed_outputs", rho)
     pieces = groups.split(batch, groups.form(batch, m).number)
-    network = trace(objective, params, jax.tree.map(lambda x: x[0], pieces))
+    network = trace(objective, params, layouts.types_of_one(pieces))
 
     def both(group: Tree) -> tuple[Tree, Tree]:
         clean = clean_pass(network, params, group)

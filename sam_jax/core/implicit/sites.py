@@ -34,7 +34,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Shaped
 
 from sam_jax.core import trees
-from sam_jax.ops import compat
+from sam_jax.ops import compat, layouts
 from sam_jax.ops.compat import JaxprEqn
 
 
@@ -127,7 +127,7 @@ def exact_product(
     a: Float[Array, "G I J"], b: Float[Array, "G J L"]
 ) -> Float[Array, "G I L"]:
     """a b for every block, accumulated and returned in float32 or wider."""
-    return lax.dot_general(
+    return layouts.product(
         trees.widen(a),
         trees.widen(b),
         (((2,), (1,)), ((0,), (0,))),
@@ -174,7 +174,7 @@ class Dot(Site):
         return v.reshape(self.blocks, self.inputs, self.outputs)
 
     def apply(self, x: Array, matrix: Float[Array, "G K N"]) -> Array:
-        product = lax.dot_general(
+        product = layouts.product(
             self.left(x),
             matrix,
             (((2,), (1,)), ((0,), (0,))),
