@@ -105,6 +105,37 @@ def cross_entropy_with_offset(
     return jax.nn.softplus(offset - _margin(logits[:, 1] - logits[:, 0], labels))
 
 
+def over_tokens(loss: Loss) -> Loss:
+    """The loss of a sequence: the mean of a loss of examples over its tokens.
+
+    An example of a language model is a sequence: batches, groups of m and weights of
+    examples count sequences, and each counts alike, whatever its number of tokens.
+
+    Returns: function of logits [batch, length, vocabulary] and labels [batch, length],
+      of which negative ones stand where there is no token to predict; a sequence of
+      these alone has loss 0. Logits of other shapes are left to `loss` itself.
+    """
+
+    def of_sequences(logits: Input, labels: Input) -> PerExample:
+        logits, labels = jnp.asarray(logits), jnp.asarray(labels)
+        if logits.ndim != 3:
+            return loss(logits, labels)
+        if labels.shape != logits.shape[:2]:
+            raise ValueError(
+                f"Received labels of shape {labels.shape} for logits of shape "
+                f"{logits.shape}; give the label of every token, [batch, length]."
+            )
+        there = labels >= 0
+        every = loss(
+            logits.reshape(-1, logits.shape[-1]),
+            jnp.where(there, labels, 0).reshape(-1),
+        ).reshape(labels.shape)
+        total = jnp.sum(jnp.where(there, every, 0), axis=1)
+        return total / jnp.maximum(jnp.sum(there, axis=1), 1)
+
+    return of_sequences
+
+
 def smallest_k_mean(
     losses: Float[Array, " batch"], fraction_removed: checks.Number
 ) -> Float[Array, ""]:

@@ -8,22 +8,36 @@ from jaxtyping import Array, ArrayLike, Float, Int, Shaped
 
 def errors(
     logits: Shaped[ArrayLike, "..."], labels: Shaped[ArrayLike, "..."]
-) -> Int[Array, " batch"]:
-    """1 where the predicted class is not the label, else 0.
+) -> Shaped[Array, " batch"]:
+    """1 where the predicted class is not the label, else 0: i32[batch].
 
     The prediction is the first largest of [batch, classes] logits, or z > 0 of a binary
-    [batch] logit. An example with a NaN logit is an error.
+    [batch] logit. An example with a NaN logit is an error. Of sequences, with logits
+    [batch, length, classes], the share of tokens that are predicted wrongly, f[batch].
     """
     logits, labels = jnp.asarray(logits), jnp.asarray(labels)
+    if logits.ndim == 3 and labels.shape == logits.shape[:2]:
+        flat = errors(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1))
+        wrong = jnp.sum(flat.reshape(labels.shape) * (labels >= 0), axis=1)
+        return wrong / jnp.maximum(predictions(labels), 1)
     if logits.ndim not in (1, 2) or labels.shape != logits.shape[:1]:
         raise ValueError(
             f"Received logits of shape {logits.shape} and labels of shape "
-            f"{labels.shape}; give [batch, classes] (or [batch] if binary) and [batch]."
+            f"{labels.shape}; give [batch, classes] (or [batch] if binary) and [batch],"
+            " or [batch, length, classes] and [batch, length]."
         )
     binary = logits.ndim == 1
     predicted = logits > 0 if binary else jnp.argmax(logits, axis=-1)
     undefined = jnp.isnan(logits) if binary else jnp.isnan(logits).any(axis=-1)
     return ((predicted != labels) | undefined).astype(jnp.int32)
+
+
+def predictions(labels: Shaped[ArrayLike, "..."]) -> Int[Array, " batch"]:
+    """What an example is to predict: one class, or its tokens with a label >= 0."""
+    labels = jnp.asarray(labels)
+    if labels.ndim == 1:
+        return jnp.ones(labels.shape, jnp.int32)
+    return jnp.sum(labels >= 0, axis=1, dtype=jnp.int32)
 
 
 class Metrics(NamedTuple):

@@ -127,7 +127,13 @@ def shape(config: Any) -> tuple[int, int, tuple[int, ...]]:
     """Training examples, classes and image shape, without reading CIFAR."""
     name, chosen, size = config.data.name, config.data.classes, config.data.resize
     if name not in TRAINING_EXAMPLES:
-        source = data.load(name, classes=chosen or None, size=size)
+        source = data.load(
+            name,
+            classes=chosen or None,
+            size=size,
+            length=config.data.length,
+            path=config.data.path,
+        )
         count, kept = len(source.train_labels), source.num_classes
         image = source.image_shape
     else:
@@ -141,8 +147,10 @@ def shape(config: Any) -> tuple[int, int, tuple[int, ...]]:
 def parameters(config: Any, classes: int, image: tuple[int, ...]) -> int:
     """Number of parameters of a run's network, without making them."""
     module = problem.create_model(config, classes, 1, config.batch_size)
+    tokens = len(image) == 1
+    dtype = np.int32 if tokens else np.float32
     made = jax.eval_shape(
-        lambda key: models.initialize(module, key, image, np.float32),
+        lambda key: models.initialize(module, key, image, np.float32, dtype),
         jax.random.key(0),
     )
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(made["params"]))

@@ -12,7 +12,12 @@ from sam_jax.data.dataset import (
 from sam_jax.data.embedded import two_gaussians
 from sam_jax.data.noise import add_label_noise
 from sam_jax.data.sources import NAMES, load
-from sam_jax.data.splits import balanced_subset, split_validation
+from sam_jax.data.splits import (
+    balanced_subset,
+    random_subset,
+    split_documents,
+    split_validation,
+)
 
 __all__ = [
     "NAMES",
@@ -24,8 +29,10 @@ __all__ = [
     "epoch_batches",
     "load",
     "normalize",
+    "random_subset",
     "resize",
     "select_classes",
+    "split_documents",
     "split_validation",
     "two_gaussians",
 ]

@@ -25,6 +25,12 @@ class Dataset(NamedTuple):
     mean, std: f32[channels] over the whole training split, in units of the stored
       images; what `normalize` takes.
     scale: `images * scale` lies in [0, 1] (1/255; 1/16 for digits); 1 for float data.
+
+    Of text the images are tokens, integers [N, length], and the labels the token after
+    each, [N, length], negative where there is none to predict; mean and std are None.
+
+    train_documents: i32[N], the document that each training example is from, where
+      examples belong together: whole documents are held out to validate. None for none.
     """
 
     train_images: np.ndarray
@@ -32,18 +38,24 @@ class Dataset(NamedTuple):
     test_images: np.ndarray
     test_labels: np.ndarray
     class_names: tuple[str, ...]
-    mean: np.ndarray
-    std: np.ndarray
+    mean: np.ndarray | None
+    std: np.ndarray | None
     scale: float
+    train_documents: np.ndarray | None = None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its examples are sequences of tokens."""
+        return self.train_labels.ndim == 2
 
     @property
     def num_classes(self) -> int:
-        """Number of classes."""
+        """Number of classes; of text the size of the vocabulary."""
         return len(self.class_names)
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """(height, width, channels)."""
+        """(height, width, channels); (length,) of text."""
         return self.train_images.shape[1:]
 
 

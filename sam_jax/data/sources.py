@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sam_jax import checks
-from sam_jax.data import embedded, tfds_source
+from sam_jax.data import embedded, text, tfds_source
 from sam_jax.data.dataset import Dataset, resize, select_classes
 
 # Each takes the data directory; the embedded ones need none.
@@ -15,7 +15,7 @@ SOURCES: dict[str, Callable[[Any], Dataset]] = {
     "gaussians": lambda _: embedded.two_gaussians(),
     **{name: functools.partial(tfds_source.load, name) for name in tfds_source.NAMES},
 }
-NAMES = tuple(SOURCES)
+NAMES = (*SOURCES, *text.CORPORA)
 
 
 def load(
@@ -23,12 +23,16 @@ def load(
     *,
     classes: Sequence[str] | None = None,
     size: int = 0,
+    length: int = 128,
+    path: str = "",
     data_dir: str | os.PathLike | None = None,
 ) -> Dataset:
     """The data set of this name, whole in memory.
 
     digits and gaussians need no download. cifar10, cifar100, mnist and fashion_mnist
-    are prepared once, by `make data NAME=cifar10`.
+    are prepared once, by `make data NAME=cifar10`. Text: stdlib (Python's standard
+    library) and text (a file or folder of yours) need no download either;
+    tiny_shakespeare and imdb_reviews are prepared.
 
     Args:
       name: one of NAMES.
@@ -36,15 +40,23 @@ def load(
         "automobile"); None or () keeps all.
       size: of the images, which become size x size by the means of blocks of pixels;
         0 leaves them as they are.
+      length: bytes of a sequence of text. path: file or folder of "text".
       data_dir: where TFDS data sets are; default $TFDS_DATA_DIR, or
         ~/tensorflow_datasets.
 
     Raises: ValueError for an unknown name or class, or a size that is none of the
-      images'; UnavailableDataError (a ValueError)
-      for a data set that is not prepared, with the command that prepares it.
+      images'; UnavailableDataError (a ValueError) for a data set that is not prepared,
+      with the command that prepares it.
     """
-    source = checks.choose("data set", name, SOURCES)
-    dataset = source(data_dir)
+    if name in text.CORPORA:
+        if classes or size:
+            raise ValueError(
+                f"Received classes={classes!r}, size={size} for the text {name!r}, "
+                "which has neither; leave them out (data.classes=(), data.resize=0)."
+            )
+        return text.load(name, length=length, path=path, data_dir=data_dir)
+    checks.choose("data set", name, dict.fromkeys(NAMES))
+    dataset = SOURCES[name](data_dir)
     if size:
         dataset = resize(dataset, size)
     return select_classes(dataset, classes) if classes else dataset

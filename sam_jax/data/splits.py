@@ -36,6 +36,24 @@ def split_validation(
     return np.sort(order[held_out:]), np.sort(order[:held_out])
 
 
+def split_documents(
+    seed: Any, documents: Int[np.ndarray, " n"], fraction: float
+) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " valid"]]:
+    """`split_validation` of whole documents: none is on both sides.
+
+    Args:
+      documents: the number of the document that each example is from.
+
+    Returns: positions of the examples, ascending.
+    """
+    numbers = np.unique(documents)
+    parts = split_validation(seed, len(numbers), fraction)
+    train, held_out = (
+        np.flatnonzero(np.isin(documents, numbers[part])) for part in parts
+    )
+    return train, held_out
+
+
 def balanced_subset(
     seed: Any, labels: Int[np.ndarray, " n"], size: int
 ) -> Int[np.ndarray, " size"]:
@@ -63,6 +81,14 @@ def balanced_subset(
             f"{least * len(classes)}, or 0 for all."
         )
     return found
+
+
+def random_subset(
+    seed: Any, positions: Int[np.ndarray, " n"], size: int, purpose: Purpose
+) -> Int[np.ndarray, " m"]:
+    """`size` of the positions at random, ascending; all of them if there are fewer."""
+    order = streams.permutation(len(positions), seed, purpose)
+    return np.sort(positions[order[:size]])
 
 
 def split_test(

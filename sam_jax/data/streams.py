@@ -24,6 +24,7 @@ class Purpose(enum.IntEnum):
     GAUSSIANS = 4
     ASCENT_ORDER = 5
     SUBSET = 6
+    EVALUATION = 7
 
 
 def sequence(seed: Any, purpose: Purpose, *path: int) -> np.random.SeedSequence:

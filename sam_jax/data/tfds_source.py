@@ -17,7 +17,7 @@ import hashlib
 import os
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from sam_jax import extras, output
 from sam_jax.data.dataset import Dataset, UnavailableDataError, channel_statistics
 
 NAMES = ("cifar10", "cifar100", "mnist", "fashion_mnist")
+TEXTS = ("tiny_shakespeare", "imdb_reviews")  # each with a feature "text"
 CACHE_NAME = "sam_jax_arrays_1.npz"
 FORMAT = "array_record"
 WITHOUT_RECORDS = "idx"  # in place of the version
@@ -62,7 +63,7 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
                 f"{cache} is damaged. Remove it and prepare {name!r} again, "
                 f"{how_to_prepare(name, data_dir)}."
             )
-        arrays = _read_records(name, folder, data_dir)
+        arrays = _read(name, folder, data_dir, read_arrays)
         write_cache(cache, arrays)
     mean, std = channel_statistics(arrays["train_images"])
     names = tuple(str(name) for name in arrays.pop("class_names"))
@@ -177,11 +178,45 @@ def write_cache(path: Path, arrays: Arrays) -> None:
         )
 
 
-def _read_records(
-    name: str, folder: Path, data_dir: str | os.PathLike | None
-) -> Arrays:
+def load_text(
+    name: str, data_dir: str | os.PathLike | None = None
+) -> dict[str, list[bytes]]:
+    """The texts of a prepared TFDS data set, {"train": ..., "test": ...}, each in the
+    order of the SHA-256 of its texts.
+
+    Args:
+      name: one of TEXTS.
+
+    Raises: UnavailableDataError as `load`.
+    """
+    folder = find(name, data_dir)
+    return _read(name, folder, data_dir, read_texts)
+
+
+def read_texts(folder: Path) -> dict[str, list[bytes]]:
+    """Every text of both splits, in UTF-8."""
+    extras.require(f"Reading {folder}", "data")
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder_from_directory(folder)
+    return {
+        split: sorted(
+            (bytes(record["text"]) for record in builder.as_data_source(split)),
+            key=lambda text: hashlib.sha256(text).digest(),
+        )
+        for split in ("train", "test")
+    }
+
+
+def _read(
+    name: str,
+    folder: Path,
+    data_dir: str | os.PathLike | None,
+    read: Callable[[Path], Any],
+) -> Any:
+    """What `read` makes of a folder; UnavailableDataError where it cannot."""
     try:
-        return read_arrays(folder)
+        return read(folder)
     except NotImplementedError as error:
         other = root(data_dir) / FORMAT
         raise UnavailableDataError(

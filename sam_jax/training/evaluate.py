@@ -71,11 +71,15 @@ class Evaluator:
     def __call__(
         self, params: Tree, batch_stats: Tree, examples: Examples
     ) -> dict[str, float]:
-        """{"test_loss": ..., "test_error": ..., ...}, means over every part."""
+        """{"test_loss": ..., "test_error": ..., ...}, means over every part.
+
+        Of text they are means over all tokens, and perplexity and bits per byte are
+        beside them.
+        """
         given_to_each = params, batch_stats, examples
         total = self._total(self._sums, *given_to_each)
         given, true = total["given"], total["true"]
-        results = {}
+        results: dict[str, float] = {}
         if self._attack is not None:
             attacked = self._total(self._attack, *given_to_each)
             for i, name in enumerate(self._parts):
@@ -85,6 +89,9 @@ class Evaluator:
         for i, name in enumerate(self._parts):
             results[f"{name}_loss"] = float(given.loss_sum[i] / given.examples[i])
             results[f"{name}_error"] = float(given.error_sum[i] / given.examples[i])
+            if "surprise" in total:
+                nats = float(total["surprise"].loss_sum[i] / given.examples[i])
+                results |= _of_text(name, nats)
             if name == "train_noisy":
                 error = true.error_sum[i] / true.examples[i]
                 results[f"{name}_error_true"] = float(error)
@@ -164,17 +171,36 @@ def _mapped_sums(module: nn.Module, loss: Loss, layout: parallel.Layout) -> Call
     def sums(params, batch_stats, examples: Examples, indices, members):
         images = examples.batch(indices)["images"]
         logits = evaluation_logits(module, params, batch_stats, images)
-        given, true = (
-            jax.vmap(metrics.Metrics.of_batch, in_axes=(None, None, 1))(
-                loss(logits, labels), metrics.errors(logits, labels), members
+
+        def total(losses, labels):
+            weights = members
+            if labels.ndim == 2:  # tokens count alike
+                weights = members * metrics.predictions(labels)[:, None]
+            return jax.vmap(metrics.Metrics.of_batch, in_axes=(None, None, 1))(
+                losses, metrics.errors(logits, labels), weights
             )
-            for labels in (examples.given[indices], examples.true[indices])
-        )
-        both = {"given": given, "true": true}
+
+        given, true = examples.given[indices], examples.true[indices]
+        both = {
+            "given": total(loss(logits, given), given),
+            "true": total(loss(logits, true), true),
+        }
+        if given.ndim == 2:
+            surprise = losses.over_tokens(losses.cross_entropy)
+            both["surprise"] = total(surprise(logits, given), given)
         axis = layout.axis_name
         return both if axis is None else jax.lax.psum(both, axis)
 
     return layout.map(sums)
+
+
+def _of_text(part: str, nats: float) -> dict[str, float]:
+    """Figures of the mean of -log p over the tokens of a part, which are bytes."""
+    most = np.log(np.finfo(np.float64).max)
+    return {
+        f"{part}_perplexity": float(np.exp(min(nats, most))),
+        f"{part}_bits_per_byte": nats / float(np.log(2)),
+    }
 
 
 class FreshStatistics:

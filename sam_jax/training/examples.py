@@ -40,18 +40,28 @@ class Examples(NamedTuple):
     images: [N, height, width, channels] as stored. given: labels trained on, i32[N].
     true: labels before noise, i32[N]. mean, std: [channels], for normalisation.
     scale: images * scale are in [0, 1], where attacks move them.
+
+    Of text the images are tokens [N, length] and the labels the token after each,
+    [N, length], negative where there is none to predict; mean and std are None.
     """
 
     images: Array
     given: Array
     true: Array
-    mean: Array
-    std: Array
+    mean: Array | None
+    std: Array | None
     scale: Array | float = 1.0
+
+    @property
+    def input_dtype(self) -> Any:
+        """Of what the network gets: float32, or the integer type of tokens."""
+        return jnp.float32 if self.mean is not None else self.images.dtype
 
     @property
     def pixels(self) -> Pixels:
         """How their images are normalised."""
+        assert self.mean is not None
+        assert self.std is not None
         return Pixels(self.mean, self.std, self.scale)
 
     def batch(
@@ -61,16 +71,17 @@ class Examples(NamedTuple):
     ) -> Batch:
         """Normalised images and given labels, {"images": [b, ...], "labels": i32[b]}.
 
+        Of text the tokens and those after them, {"images": [b, length], ...}.
+
         Args:
           augment: changes the stored images first, [b, ...]; None for none.
         """
         images = jnp.asarray(self.images)[indices]
         if augment is not None:
             images = augment(images)
-        return {
-            "images": data.normalize(images, self.mean, self.std),
-            "labels": jnp.asarray(self.given)[indices],
-        }
+        if self.mean is not None and self.std is not None:
+            images = data.normalize(images, self.mean, self.std)
+        return {"images": images, "labels": jnp.asarray(self.given)[indices]}
 
 
 def example_keys(key: jax.Array, count: int, axis_name: str | None) -> jax.Array:

@@ -185,6 +185,10 @@ KEYS: dict[str, Key] = {
         "0.2.0",
         whole(0, 0, "side of the images after means of blocks; 0 to leave them"),
     ),
+    "data.path": run(
+        since("0.2.0", text("", "file or folder of data.name='text'; '' for others"))
+    ),
+    "data.length": since("0.2.0", whole(128, 1, "bytes of a sequence of text")),
     "data.train_examples": run(
         since(
             "0.2.0",
@@ -207,9 +211,13 @@ KEYS: dict[str, Key] = {
     "data.augment.crop_padding": whole(4, 0, "pixels of padding before a random crop"),
     "data.augment.mirror": switch(True, "flip left and right at random"),
     "model.name": text("preact_resnet18", "network"),
-    "model.width": whole(64, 1, "channels of a ResNet's first stage"),
+    "model.width": whole(
+        64, 1, "channels of a ResNet's first stage, or features of a token"
+    ),
     "model.norm": choice(
-        "batch", ("batch", "group"), "normalisation layers of a ResNet"
+        "batch",
+        ("batch", "group", "layer", "rms"),
+        "normalisation: batch or group of a ResNet, layer or rms of vit and gpt",
     ),
     "model.groups": whole(0, 0, "groups of GroupNorm; 0 for width // 2", unset=0),
     "model.widths": several(
@@ -217,6 +225,26 @@ KEYS: dict[str, Key] = {
     ),
     "model.hidden": whole(64, 1, "units of conv_net's dense layer"),
     "model.activation": text("relu", "of mlp"),
+    "model.depth": since("0.2.0", whole(4, 1, "blocks of vit or gpt")),
+    "model.heads": since("0.2.0", whole(4, 1, "heads of their attention")),
+    "model.mlp_ratio": since(
+        "0.2.0", whole(4, 1, "hidden units of their blocks over the width")
+    ),
+    "model.scan": since("0.2.0", switch(False, "compile their blocks as one loop")),
+    "model.patch": since("0.2.0", whole(4, 1, "pixels of a side of vit's patches")),
+    "model.registers": since("0.2.0", whole(0, 0, "further tokens of vit")),
+    "model.pool": since(
+        "0.2.0", choice("class", ("class", "mean"), "what vit's head reads")
+    ),
+    "model.positions": since(
+        "0.2.0", choice("learned", ("learned", "rotary"), "positions of gpt")
+    ),
+    "model.max_length": since(
+        "0.2.0", whole(1024, 1, "longest sequence of gpt's learned positions")
+    ),
+    "model.tied": since(
+        "0.2.0", switch(True, "gpt's logits are products with its embeddings")
+    ),
     "model.dtype": choice(
         "float32", ("float32", "bfloat16", "float64"), "arithmetic of the net"
     ),
@@ -310,6 +338,16 @@ KEYS: dict[str, Key] = {
         0.0, "[0, 1)", "decay of the weights' moving average; 0 for none"
     ),
     "eval.every_epochs": run(whole(1, 1, "epochs between evaluations")),
+    "eval.examples": run(
+        since(
+            "0.2.0",
+            whole(
+                0,
+                0,
+                "examples evaluated of each part, the same random ones; 0 for all",
+            ),
+        )
+    ),
     "eval.batch_size": run(
         whole(1000, 1, "examples evaluated at once, over all devices")
     ),

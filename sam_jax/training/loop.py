@@ -83,6 +83,7 @@ def prepare(
     _trace_step(run)
     if claim:
         writer.claim(workdir, configuration.plain(checked))
+        writer.claim_data(workdir, built.checksum)
     return run
 
 

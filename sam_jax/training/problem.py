@@ -11,6 +11,7 @@ import numpy as np
 
 from sam_jax import data, losses, models
 from sam_jax.core.gradient import Gradient
+from sam_jax.data.streams import Purpose
 from sam_jax.training import parallel, robust
 from sam_jax.training import step as steps
 from sam_jax.training.configuration import (
@@ -34,7 +35,8 @@ def check_batches(config: Config, devices: int) -> None:
     parallel.per_device(config.eval.batch_size, devices, "eval.batch_size")
     m = group_size(config)
     check_groups(m, config.batch_size, devices)
-    if m == 1 and "norm" in model_options(config) and config.model.norm == "batch":
+    statistics = "axis_name" in models.allowed_options(config.model.name)
+    if m == 1 and statistics and config.model.norm == "batch":
         raise ConfigError(
             "Received model.norm='batch' with groups of one example, for which "
             "BatchNorm's batch statistics are not defined; set model.norm='group', or "
@@ -48,17 +50,24 @@ def load_examples(
     """The data set with noisy labels, on the host.
 
     A subset is taken before the noise, and noise comes before the split: validation
-    labels are as noisy as those trained on.
+    labels are as noisy as those trained on. Of text whole documents validate, and no
+    labels are noisy.
 
     Returns: examples; indices into them of the parts train, train_clean, train_noisy,
       validation and test; the number of classes.
     """
     settings = config.data
     source = data.load(
-        settings.name, classes=settings.classes or None, size=settings.resize
+        settings.name,
+        classes=settings.classes or None,
+        size=settings.resize,
+        length=settings.length,
+        path=settings.path,
     )
     if settings.train_examples:
         source = _subset(config.seed, source, settings.train_examples)
+    if source.is_text:
+        return _text(config, source)
     noise = settings.noise
     given, changed = data.add_label_noise(
         config.seed,
@@ -94,10 +103,63 @@ def load_examples(
 
 def _subset(seed: int, source: data.Dataset, size: int) -> data.Dataset:
     """`size` of the training examples; mean and deviation stay those of all."""
-    kept = data.balanced_subset(seed, source.train_labels, size)
+    if source.is_text:
+        everything = np.arange(len(source.train_labels))
+        kept = data.random_subset(seed, everything, size, Purpose.SUBSET)
+    else:
+        kept = data.balanced_subset(seed, source.train_labels, size)
+    documents = source.train_documents
     return source._replace(
-        train_images=source.train_images[kept], train_labels=source.train_labels[kept]
+        train_images=source.train_images[kept],
+        train_labels=source.train_labels[kept],
+        train_documents=None if documents is None else documents[kept],
     )
+
+
+def _text(
+    config: Config, source: data.Dataset
+) -> tuple[Examples, dict[str, np.ndarray], int]:
+    """What `load_examples` returns, of text."""
+    settings, attack = config.data, config.attack
+    crop, mirror = settings.augment.crop_padding, settings.augment.mirror
+    if settings.noise.fraction or crop or mirror:
+        raise ConfigError(
+            f"Received data.noise.fraction={settings.noise.fraction}, data.augment."
+            f"crop_padding={crop}, data.augment.mirror={mirror} with data.name="
+            f"{settings.name!r}; text has no labels to replace, and is not augmented: "
+            "set them to 0, 0 and False."
+        )
+    if attack.kind != "none" or attack.eval_steps:
+        raise ConfigError(
+            f"Received attack.kind={attack.kind!r}, attack.eval_steps="
+            f"{attack.eval_steps} with data.name={settings.name!r}; attacks move "
+            "pixels, and text has none: set 'none' and 0."
+        )
+    documents, count = source.train_documents, len(source.train_labels)
+    if documents is None:
+        documents = np.arange(count)
+    train, validation = data.split_documents(
+        config.seed, documents, settings.validation_fraction
+    )
+    parts = {
+        "train": train,
+        "validation": validation,
+        "test": count + np.arange(len(source.test_labels)),
+    }
+    labels = np.concatenate([source.train_labels, source.test_labels])
+    images = np.concatenate([source.train_images, source.test_images])
+    return Examples(images, labels, labels, None, None), parts, source.num_classes
+
+
+def evaluated(config: Config, parts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The examples that an evaluation takes: config.eval.examples of each part."""
+    most = config.eval.examples
+    if not most:
+        return parts
+    return {
+        name: data.random_subset(config.seed, part, most, Purpose.EVALUATION)
+        for name, part in parts.items()
+    }
 
 
 def model_options(config: Config) -> dict[str, Any]:
@@ -117,13 +179,15 @@ def create_model(config: Config, num_classes: int, devices: int, m: int) -> nn.M
 
 
 def create_loss(config: Config) -> steps.Loss:
-    """The configured loss, with those keys of config.loss that it has."""
+    """The configured loss, with those keys of config.loss that it has; of sequences its
+    mean over their tokens.
+    """
     options = {
         option: getattr(config.loss, key.removeprefix("loss."))
         for key, (name, option) in LOSS_OPTIONS.items()
         if name == config.loss.name
     }
-    return losses.create(config.loss.name, **options)
+    return losses.over_tokens(losses.create(config.loss.name, **options))
 
 
 def create_gradient(config: Config) -> Callable[[Point], Gradient]:
@@ -149,11 +213,16 @@ def create_mask(config: Config) -> steps.Mask | None:
     return norm_layers if config.sam.only_norm else None
 
 
-def check_mask(config: Config, module: nn.Module, image_shape: tuple[int, ...]) -> None:
+def check_mask(config: Config, module: nn.Module, examples: Examples) -> None:
     """Raises ConfigError if config.sam.only_norm leaves nothing to perturb."""
     if config.sam.kind == "erm" or not config.sam.only_norm:
         return
-    init = functools.partial(models.initialize, module, image_shape=image_shape)
+    init = functools.partial(
+        models.initialize,
+        module,
+        image_shape=examples.images.shape[1:],
+        input_dtype=examples.input_dtype,
+    )
     made = jax.eval_shape(init, jax.random.key(0))
     if not any(jax.tree.leaves(norm_layers(made["params"]))):
         raise ConfigError(
@@ -176,6 +245,8 @@ def create_paired(config: Config) -> steps.PairedLoss | None:
 def make_augment(config: Config) -> Augment:
     """(keys [b], images [b, ...]) -> images, by config.data.augment."""
     settings = config.data.augment
+    if not settings.crop_padding and not settings.mirror:
+        return lambda keys, images: jnp.asarray(images)
     return functools.partial(
         data.augment, crop_padding=settings.crop_padding, mirror=settings.mirror
     )

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -43,6 +43,7 @@ class Setup:
     evaluate: (params, batch_stats, examples) -> figures.
     fresh_statistics: (params, batch_stats, examples) -> batch_stats.
     initial_state: () -> the state before step 0.
+    checksum: of the data.
     """
 
     layout: parallel.Layout
@@ -57,6 +58,7 @@ class Setup:
     evaluate: Evaluator
     fresh_statistics: FreshStatistics
     initial_state: Callable[[], states.State]
+    checksum: int
 
 
 def build(config: Config, like: Setup | None = None) -> Setup:
@@ -70,7 +72,9 @@ def build(config: Config, like: Setup | None = None) -> Setup:
     layout = parallel.layout(config.devices)
     problem.check_batches(config, layout.count)
     examples, parts, num_classes = problem.load_examples(config)
-    parallel.agree("their data", flat_state.checksum(examples._asdict()))
+    arrays = {n: a for n, a in examples._asdict().items() if a is not None}
+    checksum = flat_state.checksum(arrays)
+    parallel.agree("their data", checksum)
     train, size = parts["train"], config.batch_size
     if len(train) < size:
         raise ConfigError(
@@ -79,7 +83,7 @@ def build(config: Config, like: Setup | None = None) -> Setup:
         )
     programs = compile_programs(_shared(config), num_classes, layout)
     module, loss = programs.module, programs.loss
-    problem.check_mask(config, module, examples.images.shape[1:])
+    problem.check_mask(config, module, examples)
     return Setup(
         layout=layout,
         examples=_on_device(examples, layout, like),
@@ -94,7 +98,7 @@ def build(config: Config, like: Setup | None = None) -> Setup:
             module,
             loss,
             layout,
-            parts=parts,
+            parts=problem.evaluated(config, parts),
             batch_size=config.eval.batch_size,
             adversary=robust.evaluation_adversary(config.attack),
         ),
@@ -105,8 +109,10 @@ def build(config: Config, like: Setup | None = None) -> Setup:
             module,
             programs.optimizer,
             examples.images.shape[1:],
+            examples.input_dtype,
             read_weights(config.init_from),
         ),
+        checksum=checksum,
     )
 
 
@@ -230,6 +236,7 @@ def initial_state(
     module: nn.Module,
     optimizer: optax.GradientTransformation,
     image_shape: tuple[int, ...],
+    input_dtype: Any,
     pretrained: flat_state.Arrays | None,
 ) -> states.State:
     """The state before step 0: random weights, or those of another run.
@@ -241,6 +248,7 @@ def initial_state(
         optimizer,
         seed=config.seed,
         image_shape=image_shape,
+        input_dtype=input_dtype,
         dtype=problem.param_dtype(config),
         ema=config.ema.decay > 0,
     )

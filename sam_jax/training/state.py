@@ -41,19 +41,20 @@ def create(
     image_shape: tuple[int, ...],
     dtype: Any,
     ema: bool,
+    input_dtype: Any = jnp.float32,
 ) -> State:
     """The state before the first step.
 
     Args:
       module: called with (images, train).
-      image_shape: (height, width, channels).
+      image_shape: (height, width, channels), or (length,) of text.
       dtype: of the parameters.
       ema: whether a moving average of the weights is kept; it starts at the weights.
+      input_dtype: of what the module is called with, see `models.initialize`.
     """
-
-    return _create(
-        jax.random.key(seed), module, optimizer, image_shape, jnp.dtype(dtype), ema
-    )
+    dtypes = jnp.dtype(dtype), jnp.dtype(input_dtype)
+    key = jax.random.key(seed)
+    return _create(key, module, optimizer, image_shape, dtypes, ema)
 
 
 # One program instead of one for every shape of a parameter, and traced once a module.
@@ -63,11 +64,11 @@ def _create(
     module: nn.Module,
     optimizer: optax.GradientTransformation,
     image_shape: tuple[int, ...],
-    dtype: Any,
+    dtypes: tuple[Any, Any],
     ema: bool,
 ) -> State:
     init_key, step_key = jax.random.split(key)
-    variables = models.initialize(module, init_key, image_shape, dtype)
+    variables = models.initialize(module, init_key, image_shape, *dtypes)
     params = variables["params"]
     return State(
         params=params,

@@ -11,14 +11,18 @@ from sam_jax import output
 
 Record = dict[str, Any]
 PREFIXES = {"": "", "ema_": " EMA"}
+ENDS = ("best", "last")
+BITS = "test_bits_per_byte"
+FIGURES = ("_loss", "_error", "_perplexity", "_bits_per_byte")
 
 
 def summarize(history: Sequence[Record]) -> dict[str, Any]:
     """Every evaluated figure at the last epoch and at the best one.
 
     The best epoch is the one of least validation error (noisy labels where the training
-    labels are noisy), or least robust validation error where that is measured, the
-    earliest of equals; it is chosen anew for the EMA weights.
+    labels are noisy), or least robust validation error where that is measured, or of
+    text least validation loss, the earliest of equals; it is chosen anew for the EMA
+    weights.
 
     Returns: epochs, steps, seconds; best_epoch, {name}_last, {name}_best for every loss
       and error of the records; the same for the average with ema_ in front. Without
@@ -41,7 +45,7 @@ def summarize(history: Sequence[Record]) -> dict[str, Any]:
 
 
 def best_record(history: Sequence[Record], prefix: str = "") -> Record | None:
-    """The record of least validation error, the robust one where that is measured.
+    """The record of least validation error, or what stands for it (`criterion_of`).
 
     The earliest of equals; None where nothing was evaluated, or without validation.
 
@@ -56,7 +60,11 @@ def best_record(history: Sequence[Record], prefix: str = "") -> Record | None:
 
 
 def criterion_of(record: Mapping[str, Any]) -> str:
-    """Name of the error that the best epoch has least of."""
+    """Name of the figure that the best epoch has least of: the error, the robust one
+    where that is measured, and of text the loss.
+    """
+    if "validation_perplexity" in record:
+        return "validation_loss"
     robust = "validation_robust_error"
     return robust if robust in record else "validation_error"
 
@@ -92,6 +100,8 @@ def table(summaries: Mapping[str, Mapping[str, Any]]) -> str:
     header += ["robust test best", "robust test last"] if robust else []
     noisy = any("train_noisy_error_last" in s for s in summaries.values())
     header += ["noisy train best", "noisy train last"] if noisy else []
+    text = any(f"{BITS}_last" in s for s in summaries.values())
+    header += ["bits per byte best", "bits per byte last"] if text else []
     rows = []
     for label, summary in summaries.items():
         for prefix, suffix in PREFIXES.items():
@@ -102,8 +112,10 @@ def table(summaries: Mapping[str, Mapping[str, Any]]) -> str:
             parts += ["test_robust_error"] if robust else []
             parts += ["train_noisy_error"] if noisy else []
             for part in parts:
-                names = [f"{prefix}{part}_{at}" for at in ("best", "last")]
+                names = [f"{prefix}{part}_{at}" for at in ENDS]
                 row += [output.percent(summary.get(name)) for name in names]
+            if text:
+                row += [_number(summary.get(f"{prefix}{BITS}_{at}")) for at in ENDS]
             rows.append([*row, f"{summary['seconds']:.0f} s"])
     return output.table([*header, "time"], rows)
 
@@ -124,4 +136,8 @@ def write(
 
 def _is_figure(name: str, prefix: str) -> bool:
     own = name.startswith("ema_") == bool(prefix)
-    return own and name.removesuffix("_true").endswith(("_loss", "_error"))
+    return own and name.removesuffix("_true").endswith(FIGURES)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

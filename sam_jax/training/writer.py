@@ -40,6 +40,25 @@ def claim(workdir: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
     output.write_json(path, config)
 
 
+def claim_data(workdir: str | os.PathLike[str], checksum: int) -> None:
+    """Notes in data.json which data a run is on, or checks that they are the same.
+
+    Some are not the same on every machine, such as a folder of text.
+
+    Raises: ConfigError for others than those the run was started on.
+    """
+    path = pathlib.Path(workdir) / "data.json"
+    if path.exists():
+        started = json.loads(path.read_text(encoding="utf-8"))["checksum"]
+        if started != checksum:
+            raise configuration.ConfigError(
+                f"{workdir} belongs to a run on other data: their checksum was "
+                f"{started}, and is {checksum} now. Go on with the files it was "
+                "started on, or choose another --workdir."
+            )
+    output.write_json(path, {"checksum": checksum})
+
+
 class Writer:
     """Appends records to metrics.jsonl and to TensorBoard's event file, and gives
     them to a tracker.

@@ -11,7 +11,8 @@ from sam_jax.data import embedded
 
 
 def test_an_unknown_data_set_lists_the_known_ones():
-    known = "digits, gaussians, cifar10, cifar100, mnist, fashion_mnist"
+    images = "digits, gaussians, cifar10, cifar100, mnist, fashion_mnist"
+    known = f"{images}, stdlib, text, tiny_shakespeare, imdb_reviews"
     with pytest.raises(ValueError, match=f"data set 'imagenet'; known: {known}"):
         data.load("imagenet")
     assert ", ".join(data.NAMES) == known

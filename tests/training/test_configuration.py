@@ -176,6 +176,12 @@ def test_every_key_is_read(tmp_path, monkeypatch):
         loop.prepare(tiny(sam__kind=kind), tmp_path / kind)
     for name in ("mlp", "conv_net"):
         loop.prepare(tiny(model__name=name), tmp_path / name)
+    small = {"model__norm": "layer", "model__depth": 1, "model__width": 4}
+    loop.prepare(tiny(model__name="vit", **small), tmp_path / "vit")
+    (tmp_path / "text").write_bytes(b"words " * 500)
+    text = {"data__name": "text", "data__path": str(tmp_path / "text")}
+    text |= {"data__length": 8, "model__name": "gpt"}
+    loop.prepare(tiny(**text, **small), tmp_path / "gpt")
     attack = {"attack__kind": "adversarial", "attack__eps": 0.1}
     loop.prepare(tiny(**attack, attack__eval_steps=1), tmp_path / "attack")
     gce = {"loss__name": "generalized_cross_entropy", "loss__q": 0.5}
