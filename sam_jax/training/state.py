@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from sam_jax import models
+from sam_jax.training import optimizers
 from sam_jax.training.configuration import Config
 
 Tree = Any
@@ -92,8 +93,12 @@ def make_optimizer(
     """The chain from a gradient (plain or sharpness-aware) to a direction of descent.
 
     The step subtracts the learning rate times this direction. Clipping acts on the
-    gradient; decay is decoupled (Loshchilov & Hutter 2019): added after momentum or
-    Adam. The l2 penalty is no part of it: it is in the objective, and in the ascent.
+    gradient; decay is decoupled (Loshchilov & Hutter 2019): added after momentum, Adam
+    or Muon. The l2 penalty is no part of it: it is in the objective, and in the ascent.
+
+    sgd and adam decay all leaves. adamw is adam that spares biases and norm scales, as
+    transformers are trained. muon (Jordan 2024, `optax.contrib.muon`) orthogonalises
+    the momentum of hidden kernels, and is adamw on all other leaves.
 
     Args:
       settings: config.optimizer.
@@ -101,13 +106,17 @@ def make_optimizer(
     links = []
     if settings.gradient_clip > 0:
         links.append(optax.clip_by_global_norm(settings.gradient_clip))
-    if settings.name == "adam":
+    if settings.name in ("adam", "adamw"):
         moments = settings.beta1, settings.beta2, settings.epsilon
         links.append(optax.scale_by_adam(*moments, nesterov=settings.nesterov))
+    elif settings.name == "muon":
+        links.append(optimizers.muon(settings))
     elif settings.momentum > 0:
         links.append(optax.trace(settings.momentum, settings.nesterov))
     if settings.weight_decay > 0:
-        links.append(optax.add_decayed_weights(settings.weight_decay))
+        spares = settings.name in ("adamw", "muon")
+        mask = optimizers.decayed if spares else None
+        links.append(optax.add_decayed_weights(settings.weight_decay, mask))
     return optax.chain(*links) if links else optax.identity()
 
 

@@ -35,7 +35,9 @@ def test_the_recipes_are_there():
         "cifar10_noise",
         "cifar_gce",
         "digits",
+        "gpt",
         "two_class",
+        "vit",
     ]
 
 
@@ -111,6 +113,11 @@ def test_configs_share_nothing():
         ("cifar_gce", "gce_sam", {"ema.decay": 0.999, "data.noise.fraction": 0.4}),
         ("cifar_gce", "ce", {"model.name": "preact_resnet34", "sam.kind": "erm"}),
         ("digits", "sam", {"epochs": 50, "batch_size": 64, "model.norm": "group"}),
+        ("vit", "sam,imagenet", {"sam.rho": 0.2, "sam.m": 64, "batch_size": 4096}),
+        ("vit", "imagenet", {"schedule.peak": 3e-3, "optimizer.weight_decay": 0.3}),
+        ("gpt", "late", {"sam.start_epoch": 9, "epochs": 10, "sam.kind": "sam"}),
+        ("gpt", "periodic,muon", {"sam.every": 5, "optimizer.name": "muon"}),
+        ("gpt", "sum_max", {"sam.m": 1, "optimizer.name": "adamw", "l2": 0.0}),
     ],
 )
 def test_recipes_have_the_papers_settings(name, variant, expected):
@@ -127,6 +134,8 @@ def test_recipes_have_the_papers_settings(name, variant, expected):
         ("cifar10_at", "sam,pairing,smoke"),
         ("two_class", "sam_derivative,smoke"),
         ("cifar_gce", "gce_sam,smoke"),
+        ("vit", "sam,smoke"),
+        ("gpt", "sum_max,smoke"),
     ],
 )
 def test_smoke_variants_train(tmp_path, name, names):
