@@ -8,6 +8,9 @@ import importlib
 
 from sam_jax.core.gradient import Gradient, loss_gradient, sharpness_aware_gradient
 from sam_jax.core.implicit import (
+    NoiseScale,
+    clipped_gradient,
+    gradient_noise_scale,
     implicit_gradient,
     implicit_report,
     per_example_norms,
@@ -34,11 +37,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Gradient",
+    "NoiseScale",
     "Objective",
     "SamState",
     "active_between",
     "asam",
+    "clipped_gradient",
     "friendly_sam",
+    "gradient_noise_scale",
     "gsam",
     "implicit_gradient",
     "implicit_report",

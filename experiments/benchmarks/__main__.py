@@ -34,6 +34,7 @@ SUITES = {
     "trainer": trainer.against_hand_written,
     "swaps": per_example.swaps,
     "per_example": per_example.against_sam,
+    "clipping": per_example.clipping,
     "flows": flows.against_loops,
     "attacks": attacks.against_original,
     "growth": growth.measure,

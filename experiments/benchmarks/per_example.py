@@ -16,8 +16,10 @@ import jax
 import jax.numpy as jnp
 
 from experiments.benchmarks import networks, rows, timing
-from sam_jax.core import groups, implicit
+from sam_jax.core import groups, implicit, trees
 from sam_jax.core.gradient import SWAPS, loss_gradient, sharpness_aware_gradient
+from sam_jax.core.implicit import clipped_gradient
+from sam_jax.core.objective import Objective
 
 # network, batch, m, most time over that of plain SAM; None where there is no goal
 CASES = (
@@ -33,6 +35,13 @@ CASES = (
 MEMORY_GOAL, SWAP_GOAL = 3.0, 1.05
 RHO = 0.1
 MOST_COPIES = 2 * 2**30  # bytes of perturbed weights that vmap may hold here
+
+# network, batch, most time of a clipped gradient over that of a plain one
+CLIPPED = (
+    ("MLP 784-1024-1024-10", 128, 1.6),
+    ("conv net 28x28", 128, 1.6),
+    ("encoder d128, 64 tokens", 16, None),
+)
 
 Gradient = Callable[[Any, Any], Any]
 
@@ -57,6 +66,48 @@ def swaps() -> list[rows.Row]:
         )
         for swap in SWAPS
     ]
+
+
+def clipping() -> list[rows.Row]:
+    """The mean of clipped gradients of single examples over the plain gradient."""
+    measured = []
+    for name, n, goal in CLIPPED:
+        problem = networks.make(name, n)
+        functions = {
+            "ERM": erm(problem),
+            "clipped": lambda p, b, of=problem.objective: clipped_gradient(of, p, b, 1),
+            "vmap": functools.partial(_clipped_by_vmap, problem.objective),
+        }
+        made = {
+            way: timing.compiled(function, problem.params, problem.batch)
+            for way, function in functions.items()
+        }
+        executables = {way: executable for way, (executable, _) in made.items()}
+        timings = timing.alternate(bound(executables, problem), rounds=30)
+        memory = {way: timing.temporary_bytes(e) for way, e in executables.items()}
+        measured += [
+            rows.compare(
+                f"{way} / ERM, {name}, batch {n}",
+                timings,
+                way,
+                "ERM",
+                goal=goal if way == "clipped" else None,
+                memory=memory[way],
+                baseline_memory=memory["ERM"],
+                compile_seconds=made[way][1],
+            )
+            for way in ("clipped", "vmap")
+        ]
+    return measured
+
+
+def _clipped_by_vmap(objective: Objective, params: Any, batch: Any) -> Any:
+    """As it is usually written: all gradients, their norms, and a weighted mean."""
+    pieces = groups.split(batch, groups.form(batch, 1).number)
+    gradients = jax.vmap(jax.grad(objective.value), (None, 0))(params, pieces)
+    norms = jax.vmap(trees.norm)(gradients)
+    weights = jnp.minimum(1, 1 / norms) / len(norms)
+    return jax.tree.map(lambda g: jnp.tensordot(weights, g, 1), gradients)
 
 
 def _one_case(name: str, n: int, m: int, goal: float | None) -> list[rows.Row]:

@@ -29,6 +29,7 @@ class Clean(NamedTuple):
       outputs, aux: of predict. losses: f[m], without the penalty.
       cotangent: u, the gradient of the mean loss with respect to the outputs.
       gradient: g / unit, of the mean loss plus the penalty. unit: f[], a power of two.
+      squares: |g / unit|^2 of every leaf, f[leaves].
     norm: |g|.
     """
 
@@ -38,6 +39,7 @@ class Clean(NamedTuple):
     cotangent: Tree
     gradient: FactoredGradient
     unit: jax.Array
+    squares: jax.Array
     norm: jax.Array
 
 
@@ -65,8 +67,9 @@ def clean_pass(network: Network, params: Tree, group: Tree) -> Clean:
     ((copies, signals),) = pull(small)
     gradient = factored.of_loss(network.plan, copies, signals, passed)
     gradient = factored.with_penalty(network, params, gradient, passed, unit)
-    norm = unit * factored.norm(network, params, gradient, passed, unit)
-    return Clean(outputs, aux, losses, cotangent, gradient, unit, norm)
+    squares = jnp.stack(factored.squares(network, params, gradient, passed, unit))
+    norm = unit * jnp.sqrt(jnp.sum(squares))
+    return Clean(outputs, aux, losses, cotangent, gradient, unit, squares, norm)
 
 
 def _zero_shifts(plan: Plan, params: Tree) -> tuple[dict, dict]:

@@ -106,29 +106,31 @@ def with_penalty(
     return loss._replace(copies=copies, matrices=matrices)
 
 
-def norm(
+def squares(
     network: Network,
     params: Tree,
     gradient: FactoredGradient,
     passed: dict[Key, Passed],
     unit: jax.Array,
-) -> jax.Array:
-    """|g / unit| over all perturbed leaves, f[], in float32 or wider."""
-    whole = gradient.copies, gradient.matrices
-    squares = [trees.dot(whole, whole)]
+) -> list[jax.Array]:
+    """|g / unit|^2 of every leaf, f[], in float32 or wider; 0 for one that is still."""
+    whole = {**gradient.copies, **gradient.matrices}
     weights = jax.tree.leaves(params)
-    for i in network.plan.indices("gram"):
-        leaf = network.plan.leaves[i]
-        squares.append(_squared_gram_norm(leaf, gradient))
+    found = []
+    for i, leaf in enumerate(network.plan.leaves):
+        if leaf.mode != "gram":
+            found.append(trees.dot(whole.get(i), whole.get(i)))
+            continue
+        square = _squared_gram_norm(leaf, gradient)
         if isinstance(leaf.penalty, L2):
             factor = leaf.penalty.factor / unit
-            squares += [
-                2 * factor * trees.dot(gradient.signals[use.key], passed[use.key].y)
-                for use in leaf.uses
-            ]
-            squares.append(factor**2 * trees.dot(weights[i], weights[i]))
-    # Rounding can leave less than 0.
-    return jnp.sqrt(jnp.maximum(sum(squares), 0))
+            for use in leaf.uses:
+                cross = trees.dot(gradient.signals[use.key], passed[use.key].y)
+                square += 2 * factor * cross
+            square += factor**2 * trees.dot(weights[i], weights[i])
+        # Rounding can leave less than 0.
+        found.append(jnp.maximum(square, 0))
+    return found
 
 
 def _squared_gram_norm(leaf: Leaf, gradient: FactoredGradient) -> jax.Array:

@@ -135,7 +135,8 @@ def per_example_norms(
 ) -> Float[Array, " groups"]:
     """Gradient norms |g_J| of every group of m examples, f[B / m], without gradients.
 
-    For clipping and for pruning data, with the penalty if the objective has one.
+    For pruning data, and to choose what `sam_jax.clipped_gradient` clips to; with the
+    penalty if the objective has one.
     """
     pieces = groups.split(batch, groups.form(batch, m).number)
     network = trace(objective, params, layouts.types_of_one(pieces))
