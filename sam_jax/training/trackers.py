@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from sam_jax import output
 from sam_jax.training.configuration import ConfigError, flatten
+from sam_jax.training.errors import TrainingError
 
 PROJECT = "sam_jax"  # where the environment names no other
 FILE = "tracker.json"
@@ -101,6 +102,12 @@ TRACKERS: dict[str, Callable[..., Tracker]] = {
 }
 
 
+def told(error: Exception) -> str:
+    """An error of a package, in a line."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"
+
+
 def check(name: str) -> None:
     """Raises ConfigError unless there is such a tracker, and it is installed."""
     if name and name not in TRACKERS:
@@ -121,13 +128,17 @@ def start(name: str, workdir: str | os.PathLike[str], config: Config) -> Tracker
     Args:
       name: one of TRACKERS. config: nested, of JSON values.
 
-    Raises: ConfigError as `check`; whatever the package raises, without its server.
+    Raises: ConfigError as `check`; TrainingError for one that starts no run, such as
+      one without its server.
     """
     check(name)
     workdir = pathlib.Path(workdir)
     path = workdir / FILE
     known = json.loads(path.read_text()) if path.exists() else {}
     module = importlib.import_module(name)
-    tracker = TRACKERS[name](module, workdir.name, config, known.get(name))
+    try:
+        tracker = TRACKERS[name](module, workdir.name, config, known.get(name))
+    except Exception as error:  # every package has errors of its own
+        raise TrainingError(f"--tracker={name} starts no run: {told(error)}") from error
     output.write_json(path, known | {name: tracker.identity})
     return tracker

@@ -5,6 +5,7 @@ what it tells a tracker.
 import json
 import os
 import pathlib
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -128,7 +129,17 @@ class Writer:
         for name, value in values.items():
             self._events.add_scalar(name, value, record["step"])
         if self._tracker is not None:
-            self._tracker.log(values, record["step"])
+            self._track(values, record["step"])
+
+    def _track(self, values: Mapping[str, float], step: int) -> None:
+        """A tracker that fails ends no run: it is said, and the run goes on without."""
+        assert self._tracker is not None
+        try:
+            self._tracker.log(values, step)
+        except Exception as error:  # every package has errors of its own
+            said = f"The tracker is given up: {trackers.told(error)}"
+            print(said, file=sys.stderr)
+            self._tracker = None
 
     def close(self) -> None:
         if self._events is not None:

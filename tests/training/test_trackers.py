@@ -11,6 +11,7 @@ import pytest
 
 from sam_jax.training import trackers
 from sam_jax.training.configuration import ConfigError
+from sam_jax.training.errors import TrainingError
 from sam_jax.training.writer import Writer
 
 CONFIG = {"sam": {"rho": 0.1, "kind": "sam"}, "epochs": 3}
@@ -133,3 +134,23 @@ def test_an_unknown_tracker_and_one_that_is_not_installed(monkeypatch):
     with pytest.raises(ConfigError, match="pip install mlflow, or 'sam_jax"):
         trackers.check("mlflow")
     trackers.check("")
+
+
+def test_a_tracker_that_starts_no_run_is_one_line(install, tmp_path):
+    def init(**_):
+        raise OSError("no server\nmore")
+
+    install("wandb", lambda calls: {"init": init})
+    with pytest.raises(
+        TrainingError, match=r"wandb starts no run: OSError: no server$"
+    ):
+        write(tmp_path / "run", "wandb")
+
+
+def test_a_tracker_that_fails_ends_no_run(install, tmp_path, capsys, monkeypatch):
+    install("wandb", wandb)
+    monkeypatch.setattr(Run, "log", lambda *_, **__: 1 / 0)
+    write(tmp_path / "run", "wandb")
+    said = capsys.readouterr().err
+    assert said == "The tracker is given up: ZeroDivisionError: division by zero\n"
+    assert (tmp_path / "run" / "metrics.jsonl").read_text().count("\n") == 1
