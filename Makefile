@@ -13,7 +13,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CACHE_HOME)/sam_jax/xla
 # CPU up to 30% shorter.
 train bench: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184
 
-.PHONY: venv train test test-programs test-heavy test-jax faults reproduce bench bench-peers notebooks lint format data clean
+.PHONY: venv train test test-programs test-heavy test-jax faults reproduce bench bench-peers notebooks docs lint format data clean
 
 venv: .venv/.done
 
@@ -73,6 +73,17 @@ bench-peers: venv .venv-peers/.done  ## our SAM step against PyTorch's
 notebooks: venv  ## runs the notebooks and writes their .ipynb
 	$(BIN)/jupytext --to ipynb --execute notebooks/*.py
 
+# mkdocs and its theme enter no other environment.
+docs: .venv-docs/.done  ## the documentation site, into site/
+	.venv-docs/bin/python -m mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
+.venv-docs/.done: pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' > .venv-docs/requirements.txt
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r .venv-docs/requirements.txt
+	touch $@
+
 lint: venv  ## format, lint and types, as continuous integration runs them
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -103,4 +114,4 @@ data-name:
 	touch $@
 
 clean:
-	rm -rf .venv .venv-prepare .venv-peers .venv-jax-* .ruff_cache .mypy_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-prepare .venv-peers .venv-docs site .venv-jax-* .ruff_cache .mypy_cache .pytest_cache .hypothesis
