@@ -63,7 +63,7 @@ def digits(config: ConfigDict) -> None:
 
 
 def fashion(config: ConfigDict) -> None:
-    """Fashion-MNIST as `configs.recipes.fashion` has it, 49 patches of each image."""
+    """Fashion-MNIST as `recipes.fashion` has it, 49 patches of each image."""
     recipes.fashion(config)
     _small(config)
 
