@@ -22,6 +22,7 @@ from experiments.harness.runs import (
     changed,
     table,
     variants,
+    worst,
 )
 
 # Scale fashion, everywhere: the grid of SAM over the whole batch on ten classes, and
@@ -139,6 +140,7 @@ def collect(
                         _padded(
                             trained[method.key, rho, seed].curve(curve),
                             len(whole.curve(curve)),
+                            worst(curve),
                         )
                         for seed in seeds
                     ]
@@ -249,6 +251,6 @@ def radii(arrays: Arrays, keys: Sequence[str]) -> str | None:
     return ", ".join(found) or None
 
 
-def _padded(curve: np.ndarray, length: int) -> np.ndarray:
-    """A failed run's curve goes on with errors of 1."""
-    return np.concatenate([curve, np.ones(length - len(curve))])
+def _padded(curve: np.ndarray, length: int, value: float) -> np.ndarray:
+    """A failed run's curve goes on with the worst value there is."""
+    return np.concatenate([curve, np.full(length - len(curve), value)])

@@ -38,12 +38,9 @@ class TrainedRun(NamedTuple):
     history: list[dict[str, Any]]
 
     def figure(self, name: str) -> float:
-        """A figure of the summary, such as "test_error_best"; 1 for a failed run.
-
-        1 is the greatest error there is: selection by validation never takes it.
-        """
+        """A figure of the summary, such as "test_error_best"; `worst` if it failed."""
         if not self.summary:
-            return 1.0
+            return worst(name)
         if name not in self.summary:
             known = ", ".join(sorted(self.summary))
             raise ValueError(f"{self.workdir} has no figure {name!r}; it has {known}.")
@@ -52,6 +49,13 @@ class TrainedRun(NamedTuple):
     def curve(self, name: str) -> np.ndarray:
         """A figure over the evaluated epochs, f[evaluations]."""
         return np.array([r[name] for r in self.history if name in r])
+
+
+def worst(name: str) -> float:
+    """What a failed run has of a figure: the greatest error there is, or the bits per
+    byte of uniform guesses. Selection by validation never takes it.
+    """
+    return 8.0 if "bits_per_byte" in name else 1.0
 
 
 def finished(planned: PlannedRun, workdir: pathlib.Path) -> TrainedRun | None:

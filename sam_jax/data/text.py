@@ -60,6 +60,7 @@ class Corpus(NamedTuple):
     test: list[Document]
 
 
+@functools.lru_cache(maxsize=1)
 def standard_library() -> Corpus:
     """The sources of Python's standard library: some 8 MB of text on every machine.
 

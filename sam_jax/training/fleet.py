@@ -51,11 +51,15 @@ class Member:
 
 def likeness(config: Config) -> tuple:
     """Equal for runs that can be one fleet: every other key than those of
-    `Change.MEMBER`, and its value.
+    `Change.MEMBER`, and its value; and the seed, where it decides which examples there
+    are.
 
     The data, and so the number of steps, are the same where these are.
     """
-    values = configuration.without(configuration.check(config), Change.MEMBER)
+    checked = configuration.check(config)
+    values = configuration.without(checked, Change.MEMBER)
+    if checked.data.train_examples:
+        values["seed"] = checked.seed
     return tuple(sorted((name, repr(value)) for name, value in values.items()))
 
 
