@@ -17,6 +17,7 @@ from sam_jax.core.implicit import (
 )
 from sam_jax.core.objective import Objective
 from sam_jax.transforms import SamState, active_between, norm_layers, only, periodic
+from sam_jax.transforms.nnx_models import nnx_grad_fn
 from sam_jax.transforms.value_and_grad import value_and_grad
 from sam_jax.transforms.variants import (
     asam,
@@ -51,6 +52,7 @@ __all__ = [
     "layerwise_sam",
     "loss_gradient",
     "max_sum",
+    "nnx_grad_fn",
     "norm_layers",
     "only",
     "per_example_norms",

@@ -27,6 +27,7 @@ CORE = [
     "ascent",
     "devices",
     "groups",
+    "randomness",
     "passes",
     "gradient",
     "implicit",

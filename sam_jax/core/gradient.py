@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sam_jax.core import ascent, devices, groups, passes, trees
+from sam_jax.core import ascent, devices, groups, passes, randomness, trees
 from sam_jax.core.passes import Oracle
+from sam_jax.ops import layouts
 
 Tree = Any
 SWAPS = ("direction", "derivative")
@@ -130,6 +131,9 @@ def sharpness_aware_gradient(
     if callable(oracle):
         devices.refuse_averages(oracle, params, batch, axis_name)
     devices.refuse_shared("a gradient that", clean, axis_name)
+    if formed.number > 1:
+        group = layouts.types_of_one(groups.split(batch, formed.number))
+        randomness.refuse_shared(passes.traceable(oracle), params, group)
     climb = functools.partial(
         ascent.ascend,
         rule=rule,

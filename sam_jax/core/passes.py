@@ -46,6 +46,15 @@ def of(oracle: Oracle, params: Tree, batch: Tree) -> Any:
     return _OpaquePass(oracle, params, batch)
 
 
+def traceable(oracle: Oracle) -> Callable[[Tree, Tree], Any]:
+    """(params, batch) -> what an oracle computes of them, in one pass forward if it can
+    be had alone.
+    """
+    if isinstance(oracle, Accumulated):
+        return traceable(oracle.oracle)
+    return oracle.forward if isinstance(oracle, Objective | MeanLoss) else oracle
+
+
 def shows_outputs(oracle: Oracle) -> bool:
     """Whether an oracle keeps outputs and loss apart, as the swaps need it."""
     inner = oracle.oracle if isinstance(oracle, Accumulated) else oracle

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sam_jax.core import ascent, devices, groups, trees
+from sam_jax.core import ascent, devices, groups, randomness, trees
 from sam_jax.core.gradient import Gradient, check_swap, sharpness_aware_gradient
 from sam_jax.core.implicit import descent
 from sam_jax.core.implicit.clean_pass import clean_pass
@@ -65,6 +65,7 @@ def gradient(
         )
     pieces = groups.split(batch, formed.number)
     network = trace(objective, params, layouts.types_of_one(pieces), mask)
+    randomness.refuse_shared_draws(network.plan.jaxpr, len(network.plan.leaves))
     _warn(network.plan, formed.number if chunk is None else chunk)
 
     sums = functools.partial(

@@ -11,6 +11,7 @@ from sam_jax.core.implicit.clean_pass import Clean, clean_pass
 from sam_jax.core.implicit.network import Network, trace
 from sam_jax.core.implicit.weighted import weighted_sum
 from sam_jax.core.objective import Objective
+from sam_jax.ops import layouts
 
 Tree = Any
 
@@ -140,7 +141,7 @@ def _trace(
 ) -> tuple[Network, Tree]:
     """The network traced on a group, and all groups' batches [groups, m, ...]."""
     pieces = groups.split(batch, groups.form(batch, m).number)
-    return trace(objective, params, jax.tree.map(lambda x: x[0], pieces)), pieces
+    return trace(objective, params, layouts.types_of_one(pieces)), pieces
 
 
 def _clean(network: Network, params: Tree, pieces: Tree) -> Clean:
