@@ -17,11 +17,26 @@ from sam_jax.core.implicit import (
 )
 from sam_jax.core.objective import Objective
 from sam_jax.transforms import SamState, active_between, norm_layers, only, periodic
+from sam_jax.transforms.adaptive import ae_sam
+from sam_jax.transforms.directions import friendly_sam, vasso
+from sam_jax.transforms.eigen import eigen_sam
+from sam_jax.transforms.examples import esam, focal_sam, imb_sam
+from sam_jax.transforms.lookbehind import lookbehind_sam
+from sam_jax.transforms.metrics import (
+    fisher_sam,
+    gcsam,
+    le_sam,
+    light_sam,
+    sparse_sam,
+    zsharp,
+)
+from sam_jax.transforms.mixes import cr_sam, wsam
 from sam_jax.transforms.nnx_models import nnx_grad_fn
+from sam_jax.transforms.previous import async_sam, dp_sat, msam
+from sam_jax.transforms.trajectory import mesa, saf
 from sam_jax.transforms.value_and_grad import value_and_grad
 from sam_jax.transforms.variants import (
     asam,
-    friendly_sam,
     gsam,
     layerwise_sam,
     max_sum,
@@ -31,7 +46,6 @@ from sam_jax.transforms.variants import (
     sam_direction,
     stable_sam,
     sum_max,
-    vasso,
 )
 
 __version__ = "0.1.0"
@@ -42,30 +56,49 @@ __all__ = [
     "Objective",
     "SamState",
     "active_between",
+    "ae_sam",
     "asam",
+    "async_sam",
     "clipped_gradient",
+    "cr_sam",
+    "dp_sat",
+    "eigen_sam",
+    "esam",
+    "fisher_sam",
+    "focal_sam",
     "friendly_sam",
+    "gcsam",
     "gradient_noise_scale",
     "gsam",
+    "imb_sam",
     "implicit_gradient",
     "implicit_report",
     "layerwise_sam",
+    "le_sam",
+    "light_sam",
+    "lookbehind_sam",
     "loss_gradient",
     "max_sum",
+    "mesa",
+    "msam",
     "nnx_grad_fn",
     "norm_layers",
     "only",
     "per_example_norms",
     "periodic",
     "random_perturbation",
+    "saf",
     "sam",
     "sam_derivative",
     "sam_direction",
     "sharpness_aware_gradient",
+    "sparse_sam",
     "stable_sam",
     "sum_max",
     "value_and_grad",
     "vasso",
+    "wsam",
+    "zsharp",
 ]
 
 _SUBPACKAGES = {

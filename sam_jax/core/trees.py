@@ -155,19 +155,22 @@ def zeros_like(tree: Tree) -> Tree:
     return jax.tree.map(jnp.zeros_like, tree)
 
 
-def random_like(key: jax.Array, tree: Tree) -> Tree:
+def random_like(
+    key: jax.Array, tree: Tree, draw: Callable[..., jax.Array] = jax.random.normal
+) -> Tree:
     """Independent standard normal entries on floating leaves, zeros elsewhere.
 
-    One draw for the whole tree: a draw per leaf compiles as many programs as leaves.
+    `draw(key, shape, dtype)` may have another distribution. It is called once for the
+    whole tree: a draw per leaf compiles as many programs as leaves.
     """
     leaves, rebuild = floating(tree)
     sizes = [jnp.size(leaf) for leaf in leaves]
     dtype = jnp.result_type(jnp.float32, *leaves) if leaves else jnp.float32
-    flat = jax.random.normal(key, (sum(sizes),), dtype)
+    flat = draw(key, (sum(sizes),), dtype)
     noise, start = [], 0
     for leaf, size in zip(leaves, sizes, strict=True):
-        draw = flat[start : start + size].reshape(jnp.shape(leaf))
-        noise.append(draw.astype(jnp.result_type(leaf)))
+        entries = flat[start : start + size].reshape(jnp.shape(leaf))
+        noise.append(entries.astype(jnp.result_type(leaf)))
         start += size
     return rebuild(noise, fill=0)
 

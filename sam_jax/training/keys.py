@@ -303,6 +303,66 @@ KEYS: dict[str, Key] = {
     "sam.theta": since(
         "0.2.0", number(0.4, "(0, 1]", "weight of this step's gradient in vasso's")
     ),
+    "sam.momentum": since(
+        "0.2.0", number(0.9, "[0, 1)", "of msam; best that of the optimiser")
+    ),
+    "sam.gamma": since(
+        "0.2.0", number(0.9, "[0, 1)", "weight of sharpness in wsam; 1/2 is SAM")
+    ),
+    "sam.trace_weight": since(
+        "0.2.0", number(0.1, "[0, inf)", "weight of cr_sam's second difference")
+    ),
+    "sam.slope_weight": since(
+        "0.2.0", number(0.1, "[0, inf)", "weight of cr_sam's first difference")
+    ),
+    "sam.fisher_weight": since(
+        "0.2.0", number(1.0, "[0, inf)", "weight of g^2 in fisher_sam's metric")
+    ),
+    "sam.quantile": since(
+        "0.2.0", number(0.95, "[0, 1)", "part of the gradient that zsharp leaves out")
+    ),
+    "sam.budget": since(
+        "0.2.0", number(0.1, "[0, inf)", "rise of the loss that sets le_sam's radius")
+    ),
+    "sam.sparsity": since(
+        "0.2.0", number(0.5, "[0, 1)", "part of the parameters sparse_sam leaves out")
+    ),
+    "sam.keep": since(
+        "0.2.0", number(0.6, "(0, 1]", "part of the parameters that esam perturbs")
+    ),
+    "sam.select": since(
+        "0.2.0", number(0.5, "(0, 1]", "part of the examples that esam descends on")
+    ),
+    "sam.tail": since("0.2.0", several((), int, "the rare classes of imb_sam")),
+    "sam.counts": since(
+        "0.2.0", several((), int, "training examples of each class, for focal_sam")
+    ),
+    "sam.focus": since(
+        "0.2.0", number(1.0, "[0, inf)", "exponent of focal_sam's weights of classes")
+    ),
+    "sam.strength": since(
+        "0.2.0",
+        number(
+            0.0,
+            "[0, inf)",
+            "weight of what focal_sam or eigen_sam adds; 0 for the variant's own",
+            unset=0.0,
+        ),
+    ),
+    "sam.threshold": since(
+        "0.2.0",
+        number(0.0, "(-inf, inf)", "deviations above the mean at which ae_sam ascends"),
+    ),
+    "sam.back_steps": since("0.2.0", whole(2, 1, "ascent steps of lookbehind_sam")),
+    "sam.interpolation": since(
+        "0.2.0", number(0.5, "(0, 1]", "part kept of lookbehind_sam's descents")
+    ),
+    "sam.refresh": since(
+        "0.2.0", whole(10, 1, "steps between eigen_sam's power iterations")
+    ),
+    "sam.temperature": since(
+        "0.2.0", number(5.0, "(0, inf)", "of the outputs that mesa compares")
+    ),
     "sam.ascent_steps": whole(1, 1, "ascent steps before each descent step"),
     "sam.ascent_step_size": number(
         0.0, "[0, inf)", "length of one; 0 for rho", unset=0.0

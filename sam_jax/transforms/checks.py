@@ -88,6 +88,23 @@ CHECKS: dict[str, Check] = {
     "sigma": check_number,
     "decay": within("[0, 1)"),
     "theta": within("(0, 1]"),
+    "gamma": within("[0, 1)"),
+    "trace_weight": check_number,
+    "slope_weight": check_number,
+    "momentum": within("[0, 1)"),
+    "fisher_weight": check_number,
+    "quantile": within("[0, 1)"),
+    "budget": check_number,
+    "sparsity": within("[0, 1)"),
+    "keep": within("(0, 1]"),
+    "select": within("(0, 1]"),
+    "focus": check_number,
+    "strength": check_number,
+    "threshold": within("(-inf, inf)"),
+    "back_steps": check_count,
+    "interpolation": within("(0, 1]"),
+    "refresh": check_count,
+    "temperature": within("(0, inf)"),
 }
 
 

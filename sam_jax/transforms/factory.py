@@ -81,6 +81,7 @@ def transformation(
         ascent_mask: Tree = None,
         ascent_key: jax.Array | None = None,
         full_params: Tree = None,
+        past_outputs: Tree = None,
         **unused: Any,
     ) -> tuple[Tree, SamState]:
         del unused  # other links of the chain read these
@@ -116,6 +117,7 @@ def transformation(
             key=ascent_key,
             axis_name=axis_name,
             state=state.variant,
+            past_outputs=past_outputs,
         )
         result = gradient(point, **options)
         norm = result.ascent_norm.astype(jnp.float32)

@@ -28,6 +28,7 @@ class Point(NamedTuple):
     key: of this step, for random perturbations; None if there is none.
     axis_name: the mapped axis of devices that share a global batch, or None.
     state: of the variant before this step, the same on all devices; None for none.
+    past_outputs: for `saf`: the outputs [B, ...] of earlier epochs; None for none.
     """
 
     oracle: Oracle
@@ -40,6 +41,7 @@ class Point(NamedTuple):
     key: jax.Array | None = None
     axis_name: str | None = None
     state: Tree = None
+    past_outputs: Tree = None
 
     def here(self) -> Gradient:
         """The gradient at w: `self.gradient` where that is known, else by a pass."""
@@ -66,6 +68,18 @@ class Point(NamedTuple):
         there = self.there(self.perturbation(direction, rule))
         return here._replace(
             gradient=there.gradient, clean=here.gradient, ascent_norm=there.ascent_norm
+        )
+
+    def require_objective(self, name: str) -> Objective:
+        """The oracle as an Objective.
+
+        Raises: ValueError for a bare grad_fn.
+        """
+        if isinstance(self.oracle, Objective):
+            return self.oracle
+        raise ValueError(
+            f"{name} received a bare grad_fn, which hides outputs and losses; pass "
+            "objective=sam_jax.Objective(predict, loss)."
         )
 
     def _pass(self, params: Tree) -> Gradient:

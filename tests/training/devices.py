@@ -26,11 +26,11 @@ from sam_jax.training import (
     step,
 )
 from sam_jax.training.examples import Examples
-from sam_jax.transforms import VARIANTS
 from tests.training.problems import tiny
 
 BATCH, STEPS = 8, 3
-STATEFUL = [n for n, v in VARIANTS.items() if v.init_state and n != "sam"]
+# An average, a gradient alone, and a choice among the examples of all devices.
+KINDS = ("friendly_sam", "dp_sat", "esam")
 
 
 class Net(nn.Module):
@@ -120,7 +120,7 @@ def runs(directory):
     for devices in [jax.device_count()] if several else [1, 2, 4]:
         for m in (1, 2, 4, BATCH):
             yield f"steps with m={m}", devices, functools.partial(steps, m, devices)
-        for kind in STATEFUL:
+        for kind in KINDS:
             function = functools.partial(steps, BATCH, devices, kind)
             yield f"steps of {kind}", devices, function
         for name in ("run", "attacked run"):

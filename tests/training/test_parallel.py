@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from sam_jax.training import parallel
-from tests.training.devices import STATEFUL
+from tests.training.devices import KINDS
 
 ROOT = pathlib.Path(__file__).parents[2]
 RUNS = [
     *(f"steps with m={m}" for m in (1, 2, 4, 8)),
-    *(f"steps of {kind}" for kind in STATEFUL),
+    *(f"steps of {kind}" for kind in KINDS),
     "run",
     "attacked run",
 ]

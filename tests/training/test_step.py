@@ -78,18 +78,48 @@ VALUES = {
     "sigma": {"sigma": 0.5},
     "decay": {"decay": 0.5},
     "theta": {"theta": 0.7},
+    "momentum": {"momentum": 0.5},
+    "gamma": {"gamma": 0.6},
+    "trace_weight": {"trace_weight": 0.5},
+    "slope_weight": {"slope_weight": 0.5},
+    "fisher_weight": {"fisher_weight": 9.0},
+    "quantile": {"quantile": 0.5},
+    "budget": {"budget": 0.05},
+    "sparsity": {"sparsity": 0.8},
+    "keep": {"keep": 0.9},
+    "select": {"select": 0.8},
+    "tail": {"tail": (1, 2)},
+    "counts": {"counts": (9, 2, 2)},
+    "focus": {"focus": 3.0},
+    "strength": {"strength": 0.5},
+    "threshold": {"threshold": -1.0},
+    "back_steps": {"back_steps": 3},
+    "interpolation": {"interpolation": 0.8},
+    "refresh": {"refresh": 1},
+    "temperature": {"temperature": 1.0},
 }
+# What some variants cannot do without; `saf` has no stored outputs in training.
+NEEDED = {"imb_sam": {"tail": (1,)}, "focal_sam": {"counts": (5, 2, 1)}}
+# Of the paper's variants, and others with code of their own for options: one by one.
+ONE_BY_ONE = {"sam", "sum_max", "max_sum", "sam_direction", "sam_derivative", "asam"}
+
+
+def option_cases(name, variant):
+    """What to set in place of an option's default: none, each, or all together."""
+    own = [o for o in configuration.VARIANT_OPTIONS.values() if o in variant.options]
+    if name in ONE_BY_ONE:
+        return [{}, *(VALUES[option] for option in own)]
+    together = dict(NEEDED.get(name, {}))
+    for option in own:
+        together |= VALUES[option]
+    return [together]
+
+
 CASES = [
     (name, options)
     for name, variant in VARIANTS.items()
-    for options in (
-        {},
-        *(
-            VALUES[o]
-            for o in configuration.VARIANT_OPTIONS.values()
-            if o in variant.options
-        ),
-    )
+    if name != "saf"
+    for options in option_cases(name, variant)
 ]
 
 
@@ -139,11 +169,11 @@ def test_every_variant_steps_like_its_optax_transformation(name, options):
     chain = chain_steps(
         variant.transformation(0.4, **options), objective, states[0].params, own
     )
-    plain = chain_steps(optax.identity(), objective, states[0].params)
-    for now, expected, other in zip(states[1:], chain, plain, strict=True):
+    for now, expected in zip(states[1:], chain, strict=True):
         close(now.params, expected, rtol=1e-10)
-        moved = trees.norm(jax.tree.map(jnp.subtract, now.params, other))
-        assert moved > 1e-4  # it is no plain step
+    *_, plain = chain_steps(optax.identity(), objective, states[0].params)
+    moved = trees.norm(jax.tree.map(jnp.subtract, states[-1].params, plain))
+    assert moved > 1e-4  # these were no plain steps
 
 
 def test_norm_layers_alone_are_perturbed_as_by_only():

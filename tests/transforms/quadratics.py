@@ -1,41 +1,47 @@
 """Steps on quadratics whose minimum is another one in every batch, here and in NumPy.
 
-L_t(w) = (w - c_t)^T A (w - c_t) / 2, so that the gradient at any point is known.
+L_t(w) = (w - c_t)^T A (w - c_t) / 2 + cubic * sum w^3 / 3, so that the gradient at
+any point is known.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-A = np.array(
-    [[3.0, 0.5, 0.0, 0.2], [0.5, 1.0, 0.3, 0.0], [0, 0.3, 0.5, 0], [0.2, 0, 0, 2]]
-)
-START = np.array([2.0, -1.0, 3.0, 0.5])
-RATE, STEPS = 0.1, 5
-CENTRES = np.random.default_rng(0).normal(size=(STEPS, 4))
+RATE, STEPS, SIZE = 0.1, 5, 7
+RANDOM = np.random.default_rng(0)
+ROOT = RANDOM.normal(size=(SIZE, SIZE))
+A = ROOT @ ROOT.T / SIZE + np.diag(np.linspace(0.2, 2.0, SIZE))
+START = RANDOM.normal(size=SIZE)
+CENTRES = RANDOM.normal(size=(STEPS, SIZE))
 
 
 def tree(flat):
-    """A vector of four as parameters: a matrix and a vector."""
-    return {"a": jnp.reshape(flat[:2], (2, 1)), "b": flat[2:]}
+    """A vector as parameters: a matrix and a vector."""
+    return {"a": jnp.reshape(flat[:4], (2, 2)), "b": flat[4:]}
 
 
 def flat(params):
     return jnp.concatenate([params["a"].ravel(), params["b"]])
 
 
-def grad_fn(params, batch):
-    return tree(jnp.asarray(A) @ (flat(params) - batch[0]))
+def slope(w, centre, cubic):
+    return A @ (w - centre) + cubic * w**2
 
 
 def unit(v):
     return v / np.linalg.norm(v)
 
 
-def received(tx, steps=STEPS):
+def received(tx, cubic=0.0):
     """The weights after every step of gradient descent with this transform."""
     chain = optax.chain(tx, optax.sgd(RATE))
+
+    def grad_fn(params, batch):
+        return tree(slope(flat(params), batch[0], cubic))
 
     def step(carry, centre):
         params, state = carry
@@ -49,12 +55,12 @@ def received(tx, steps=STEPS):
     @jax.jit
     def run(start):
         params = tree(start)
-        return jax.lax.scan(step, (params, chain.init(params)), CENTRES[:steps])[1]
+        return jax.lax.scan(step, (params, chain.init(params)), CENTRES)[1]
 
     return np.asarray(run(START))
 
 
-def expected(rule, steps=STEPS):
+def expected(rule, cubic=0.0):
     """The same in NumPy.
 
     Args:
@@ -62,16 +68,18 @@ def expected(rule, steps=STEPS):
         at first.
     """
     w, memory, weights = START.copy(), None, []
-    for centre in CENTRES[:steps]:
-        descended, memory = rule(lambda v, c=centre: A @ (v - c), w, memory)
+    for centre in CENTRES:
+        descended, memory = rule(
+            functools.partial(slope, centre=centre, cubic=cubic), w, memory
+        )
         w = w - RATE * descended
         weights.append(w)
     return np.array(weights)
 
 
-def check(tx, rule, steps=STEPS):
+def check(tx, rule, cubic=0.0):
     """Asserts that a transform takes the steps of a rule in NumPy, other than SGD's."""
-    ours = received(tx, steps)
-    np.testing.assert_allclose(ours, expected(rule, steps), rtol=1e-10)
-    plain = expected(lambda at, w, memory: (at(w), memory), steps)
+    ours = received(tx, cubic)
+    np.testing.assert_allclose(ours, expected(rule, cubic), rtol=1e-10)
+    plain = expected(lambda at, w, memory: (at(w), memory), cubic)
     assert np.abs(ours[-1] - plain[-1]).max() > 1e-3
