@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from sam_jax.core import ascent
+from sam_jax.core import ascent, trees
 from sam_jax.core.gradient import sharpness_aware_gradient
 from sam_jax.toys import descent
 from sam_jax.toys.functions import Function, noisy
@@ -91,8 +91,8 @@ def expected_step(
     w: Vector,
     shifts: Float[ArrayLike, "n d"],
     *,
-    gamma: descent.Number,
-    rho: descent.Number,
+    gamma: trees.Scalar,
+    rho: trees.Scalar,
     own_ascent_batch: bool = False,
 ) -> Step:
     """One step of `stochastic` with batches of one, its expectation exactly.
