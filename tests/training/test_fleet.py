@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from sam_jax.training import checkpoint, fleet, loop, writer
+from sam_jax.training import checkpoint, configuration, fleet, loop, writer
 from sam_jax.training.errors import NonFiniteLoss
 from tests.training.problems import tiny
 
@@ -73,3 +73,14 @@ def test_what_is_no_fleet_is_refused(tmp_path):
             fleet.train(some)
     loop.train(runs[0], silent=True)
     assert not fits(runs)  # one of them has begun
+
+
+def test_runs_on_examples_that_their_seeds_choose_share_none(tmp_path):
+    """A fleet has one set of images: with other images they would get other labels."""
+
+    def fits(**changes):
+        configs = [configuration.check(tiny(seed=i, **changes)) for i in range(2)]
+        return fleet.fits([(c, tmp_path / str(i)) for i, c in enumerate(configs)])
+
+    assert fits()
+    assert not fits(data__train_examples=500)

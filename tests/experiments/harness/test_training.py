@@ -75,6 +75,7 @@ def test_a_loss_that_is_not_finite_is_a_result(tmp_path):
         trained = training.train(planned, tmp_path, lambda _: None)
         run = trained["erm", "-", 0]
         assert run.figure("test_error_best") == 1
+        assert run.figure("test_bits_per_byte_last") == 8
         assert runs.describe(run) == "loss not finite"
     assert "Try a smaller" in json.loads((run.workdir / runs.FAILURE).read_text())
 
