@@ -3,6 +3,7 @@
 Each raises ValueError with the value received and the values allowed.
 """
 
+import importlib
 import math
 import numbers
 from collections.abc import Collection, Mapping
@@ -17,6 +18,24 @@ def choose(kind: str, name: str, known: Mapping[str, T]) -> T:
     if name not in known:
         raise ValueError(f"Unknown {kind} {name!r}; known: {', '.join(known)}.")
     return known[name]
+
+
+def imported(kind: str, name: str) -> Any:
+    """The attribute that "package.module:attribute" names.
+
+    Raises: ValueError of one line if the module cannot be imported, or lacks it.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except Exception as error:  # a module of the user's may raise anything
+        raise ValueError(
+            f"The {kind} {name!r} cannot be imported ({type(error).__name__}: {error})"
+            "; give package.module:attribute, the module on Python's path."
+        ) from error
+    return found
 
 
 def options(owner: str, received: Collection[str], allowed: Collection[str]) -> None:

@@ -150,7 +150,7 @@ def parameters(config: Any, classes: int, image: tuple[int, ...]) -> int:
     tokens = len(image) == 1
     dtype = np.int32 if tokens else np.float32
     made = jax.eval_shape(
-        lambda key: models.initialize(module, key, image, np.float32, dtype),
+        lambda key: models.start(module, key, image, np.float32, dtype),
         jax.random.key(0),
     )
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(made["params"]))

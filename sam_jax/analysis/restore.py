@@ -9,18 +9,22 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from sam_jax import output
+from sam_jax import data, output
 from sam_jax.training import checkpoint, configuration, flat_state, setup, writer
 from sam_jax.training.configuration import Config, ConfigError
 from sam_jax.training.state import State
 
 
 class Finished(NamedTuple):
-    """A run read from its work directory: configuration, setup, and where it lies."""
+    """A run read from its work directory: configuration, setup, and where it lies.
+
+    dataset: what it was given from Python; None for that of its configuration.
+    """
 
     config: Config
     setup: setup.Setup
     workdir: pathlib.Path
+    dataset: data.Dataset | None = None
 
     def epochs(self) -> list[int]:
         """The epochs of its checkpoints, ascending."""
@@ -48,8 +52,13 @@ class Finished(NamedTuple):
         return checkpoint.Checkpoints(directory, read_only=True)
 
 
-def read(workdir: output.Path) -> Finished:
+def read(
+    workdir: output.Path, *, module: Any = None, dataset: data.Dataset | None = None
+) -> Finished:
     """Reads a run's configuration and builds its setup, its data among them.
+
+    Args:
+      module, dataset: what the run was given from Python, as in `training.loop.run`.
 
     Raises: ConfigError if this is no work directory, or one without a checkpoint.
     """
@@ -61,7 +70,8 @@ def read(workdir: output.Path) -> Finished:
             "the --workdir of `python -m sam_jax.train`."
         )
     config = configuration.check(configuration.read(path))
-    run = Finished(config, setup.build(config), workdir)
+    built = setup.build(config, module=module, dataset=dataset)
+    run = Finished(config, built, workdir, dataset)
     if not run.epochs():
         raise ConfigError(
             f"{workdir} holds no checkpoint yet; let its run come to its first one "

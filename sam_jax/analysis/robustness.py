@@ -50,7 +50,7 @@ def auto_attack(
             f"{workdir} was trained with attack.eps=0; there is no radius to attack "
             "within. Use `sam_jax.attacks.auto_attack` with one of your own."
         )
-    examples, setup, _ = problem.load_examples(run.config)
+    examples, setup, _ = problem.load_examples(run.config, run.dataset)
     test = setup["test"][:count]
     images = jnp.asarray(examples.images[test]) * examples.scale
     labels = examples.given[test]

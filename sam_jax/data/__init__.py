@@ -11,7 +11,7 @@ from sam_jax.data.dataset import (
 )
 from sam_jax.data.embedded import two_gaussians
 from sam_jax.data.noise import add_label_noise
-from sam_jax.data.sources import NAMES, load
+from sam_jax.data.sources import NAMES, from_source, load
 from sam_jax.data.splits import (
     balanced_subset,
     random_subset,
@@ -27,6 +27,7 @@ __all__ = [
     "augment",
     "balanced_subset",
     "epoch_batches",
+    "from_source",
     "load",
     "normalize",
     "random_subset",

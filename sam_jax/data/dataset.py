@@ -59,6 +59,45 @@ class Dataset(NamedTuple):
         return self.train_images.shape[1:]
 
 
+CONTRACT = (
+    "A data set of your own is a sam_jax.data.Dataset, or a function that returns one: "
+    "images [N, height, width, channels] of uint8 or float32, integer labels [N] that "
+    "number class_names, mean and std of every channel, and scale."
+)
+
+
+def check(dataset: Dataset, name: str) -> None:
+    """Raises ValueError of one line unless the arrays of a data set fit together.
+
+    Text, whose images are tokens [N, length], has labels [N, length].
+    """
+    for part in ("train", "test"):
+        images = np.asarray(getattr(dataset, f"{part}_images"))
+        labels = np.asarray(getattr(dataset, f"{part}_labels"))
+        shape = images.shape if images.ndim == 2 else images.shape[:1]
+        wrong = ""
+        if images.ndim not in (2, 4) or len(images) == 0:
+            wrong = f"images of shape {images.shape}"
+        elif labels.shape != shape or not np.issubdtype(labels.dtype, np.integer):
+            wrong = f"labels of shape {labels.shape} and type {labels.dtype}"
+        elif labels.max() >= dataset.num_classes or (
+            images.ndim == 4 and labels.min() < 0
+        ):
+            wrong = f"labels from {labels.min()} to {labels.max()}"
+        if wrong:
+            raise ValueError(
+                f"The data set {name} has {wrong} in its {part} part, for images of "
+                f"shape {images.shape} and {dataset.num_classes} classes. {CONTRACT}"
+            )
+    channels = dataset.image_shape[-1:]
+    shapes = tuple(np.asarray(x).shape for x in (dataset.mean, dataset.std))
+    if len(dataset.image_shape) == 3 and shapes != (channels, channels):
+        raise ValueError(
+            f"The data set {name} has mean and std of shapes {shapes} for images of "
+            f"{channels[0]} channels. {CONTRACT}"
+        )
+
+
 def normalize(
     images: Shaped[Array | np.ndarray, "*batch height width channels"],
     mean: Float[Array | np.ndarray, " channels"],

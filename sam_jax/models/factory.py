@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 
 from sam_jax import checks
-from sam_jax.models import gpt, vit
+from sam_jax.models import gpt, initialization, own, vit
 from sam_jax.models.gpt import GPT
 from sam_jax.models.preact_resnet import PreActResNet
 from sam_jax.models.simple import MLP, ConvNet, Linear
@@ -42,13 +42,17 @@ def create(name: str, *, num_classes: int, **options: Any) -> nn.Module:
     Args:
       name: "linear", "mlp", "conv_net"; "preact_resnet" with 10, 18 or 34; "vit", or of
         published size "vit_" with tiny, small or base; "gpt", or of published size
-        "gpt_" with small, medium, large or xl.
+        "gpt_" with small, medium, large or xl; or "package.module:attribute", a
+        network of your own, see `own.CONTRACT`.
       num_classes: number of logits; of a GPT the size of its vocabulary.
       options: attributes of the model's class, such as width=16, norm="group".
 
     Raises: ValueError for an unknown name or option, listing the known ones, and for
       values that the class refuses.
     """
+    if ":" in name:
+        source = checks.imported("network", name)
+        return own.create(source, name, num_classes, **options)
     module, fixed = checks.choose("model", name, MODELS)
     checks.options(f"model {name!r}", options, allowed_options(name))
     return module(num_classes=num_classes, **fixed, **options)
@@ -56,6 +60,16 @@ def create(name: str, *, num_classes: int, **options: Any) -> nn.Module:
 
 def allowed_options(name: str) -> list[str]:
     """Names of the options of a model."""
+    if ":" in name:
+        return own.allowed_options(checks.imported("network", name))
     module, fixed = checks.choose("model", name, MODELS)
     taken = {"num_classes", "parent", "name", *fixed}
     return [f.name for f in dataclasses.fields(module) if f.name not in taken]
+
+
+def start(module: nn.Module, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    """A network's variables before training: of those of MODELS by `initialize`, of
+    others by their own initialisers. The arguments are those of `initialize`.
+    """
+    known = type(module) in {entry.module for entry in MODELS.values()}
+    return (initialization if known else own).initialize(module, *args, **kwargs)

@@ -15,6 +15,7 @@ from sam_jax.core import groups
 from sam_jax.training.keys import (
     KEYS,
     LOSS_OPTIONS,
+    MAPPINGS,
     VARIANT_OPTIONS,
     Change,
     names,
@@ -62,7 +63,7 @@ def check(config: Mapping[str, Any] | ml_collections.ConfigDict) -> Config:
 
 def check_key(name: str) -> None:
     """Raises ConfigError, with the nearest key there is, if no key has this name."""
-    if name not in KEYS:
+    if name not in KEYS and not name.startswith(tuple(f"{m}." for m in MAPPINGS)):
         near = difflib.get_close_matches(name, KEYS, n=1)
         hint = (
             f"did you mean {near[0]!r}?"
@@ -73,9 +74,11 @@ def check_key(name: str) -> None:
 
 
 def flatten(config: Any) -> dict[str, Any]:
-    """{"sam": {"rho": 1}} -> {"sam.rho": 1}."""
+    """{"sam": {"rho": 1}} -> {"sam.rho": 1}; dictionaries that are values stay."""
     nested = config if isinstance(config, dict) else config.to_dict()
-    return traverse_util.flatten_dict(nested, sep=".")
+    return traverse_util.flatten_dict(
+        nested, sep=".", is_leaf=lambda path, _: ".".join(path) in MAPPINGS
+    )
 
 
 def without(config: Config, *changes: Change) -> dict[str, Any]:
@@ -161,8 +164,14 @@ def differences(old: Config, new: Config) -> list[str]:
 
 def plain(config: Config) -> dict[str, Any]:
     """Nested dicts, lists and numbers: what JSON holds."""
-    values = flatten(config).items()
-    return _nest({k: list(v) if isinstance(v, tuple) else v for k, v in values})
+    return _nest({name: _listed(value) for name, value in flatten(config).items()})
+
+
+def _listed(value: Any) -> Any:
+    """Tuples as lists, also within dictionaries."""
+    if isinstance(value, dict):
+        return {name: _listed(part) for name, part in value.items()}
+    return list(map(_listed, value)) if isinstance(value, tuple | list) else value
 
 
 def fingerprint(config: Config) -> str:

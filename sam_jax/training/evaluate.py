@@ -15,7 +15,6 @@ import numpy as np
 
 from sam_jax import losses, metrics
 from sam_jax.attacks.adversary import Adversary
-from sam_jax.models.normalization import MOMENTUM
 from sam_jax.training import parallel
 from sam_jax.training.examples import Examples
 from sam_jax.training.network import evaluation_logits, training_logits
@@ -230,12 +229,18 @@ class FreshStatistics:
         self._batches = np.resize(train, (steps, batch_size))
 
         def accumulate(total, params, examples: Examples, indices):
-            # From statistics of zero, one update leaves (1 - MOMENTUM) of the batch's.
-            zeros = jax.tree.map(jnp.zeros_like, total)
+            # An update leaves momentum times the old statistics, and the rest of the
+            # batch's: from zeros and from ones, any BatchNorm shows its momentum.
             images = examples.batch(indices)["images"]
-            _, updated = training_logits(module, params, zeros, images)
-            share = 1 / (steps * (1 - MOMENTUM))
-            return jax.tree.map(lambda t, new: t + share * new, total, updated)
+            zeros, ones = (
+                training_logits(module, params, jax.tree.map(fill, total), images)[1]
+                for fill in (jnp.zeros_like, jnp.ones_like)
+            )
+
+            def add(total, zero, one):
+                return total + zero / (1 - (one - zero)) / steps
+
+            return jax.tree.map(add, total, zeros, ones)
 
         self._accumulate = layout.map(accumulate)
 

@@ -140,6 +140,33 @@ def text(default: str, meaning: str) -> Key:
     return Key(default, meaning, "a string", convert)
 
 
+def mapping(meaning: str) -> Key:
+    """A dictionary of names and values that a configuration can hold; {} by default."""
+
+    def convert(value: Any) -> dict[str, Any]:
+        if hasattr(value, "to_dict"):
+            value = value.to_dict()
+        if not isinstance(value, dict) or not all(isinstance(k, str) for k in value):
+            raise TypeError
+        return {name: _plain_value(part) for name, part in value.items()}
+
+    allowed = (
+        "a dictionary of names with numbers, strings, None, tuples or dictionaries"
+    )
+    return Key({}, meaning, allowed, convert)
+
+
+def _plain_value(value: Any) -> Any:
+    """A value of a mapping, lists as tuples; TypeError for what JSON cannot hold."""
+    if isinstance(value, dict):
+        return {name: _plain_value(part) for name, part in value.items()}
+    if isinstance(value, tuple | list):
+        return tuple(map(_plain_value, value))
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError
+
+
 def several(default: tuple, item: type, meaning: str) -> Key:
     """A tuple of strings, or of integers >= 0."""
     described = "strings" if item is str else "integers >= 0"
@@ -179,7 +206,10 @@ KEYS: dict[str, Key] = {
             "penalty l2/2 |w|^2 of all parameters, a part of the objective and ascent",
         )
     ),
-    "data.name": run(text("cifar10", "data set")),
+    "data.name": run(text("cifar10", "data set, or package.module:attribute")),
+    "data.options": run(
+        since("0.2.0", mapping("handed to the function of a data set of your own"))
+    ),
     "data.classes": run(several((), str, "names of the classes kept; () for all")),
     "data.resize": since(
         "0.2.0",
@@ -210,7 +240,10 @@ KEYS: dict[str, Key] = {
     ),
     "data.augment.crop_padding": whole(4, 0, "pixels of padding before a random crop"),
     "data.augment.mirror": switch(True, "flip left and right at random"),
-    "model.name": text("preact_resnet18", "network"),
+    "model.name": text("preact_resnet18", "network, or package.module:attribute"),
+    "model.options": since(
+        "0.2.0", mapping("handed to what makes a network of your own")
+    ),
     "model.width": whole(
         64, 1, "channels of a ResNet's first stage, or features of a token"
     ),
@@ -423,6 +456,12 @@ KEYS: dict[str, Key] = {
         switch(True, "also keep the best epoch by validation error")
     ),
 }
+
+
+# The keys whose values are dictionaries, and not keys of keys.
+MAPPINGS = frozenset(
+    name for name, key in KEYS.items() if isinstance(key.default, dict)
+)
 
 
 def names(*changes: Change) -> frozenset[str]:

@@ -18,11 +18,13 @@ from typing import Any
 import jax
 import ml_collections
 
+from sam_jax import data
 from sam_jax.training import (
     configuration,
     epochs,
     lock,
     parallel,
+    problem,
     saving,
     summary,
     writer,
@@ -55,9 +57,19 @@ def run(
     workdir: str | os.PathLike[str],
     *,
     silent: bool = False,
+    module: Any = None,
+    dataset: data.Dataset | None = None,
 ) -> dict[str, Any]:
-    """Prepares and trains a run; returns its summary."""
-    return train(prepare(config, workdir), silent=silent)
+    """Prepares and trains a run; returns its summary.
+
+    Args:
+      silent: nothing is printed.
+      module: a network in place of config.model's: a flax linen module, or a class or
+        function that makes one of num_classes= and config.model.options; called with
+        (images, train) -> logits. dataset: data in place of config.data's.
+    """
+    run = prepare(config, workdir, module=module, dataset=dataset)
+    return train(run, silent=silent)
 
 
 def prepare(
@@ -66,19 +78,27 @@ def prepare(
     *,
     like: Run | None = None,
     claim: bool = True,
+    module: Any = None,
+    dataset: data.Dataset | None = None,
 ) -> Run:
     """Checks a configuration, builds its setup, and claims its work directory.
 
     Args:
       like: another run on the same images, which the two then share.
       claim: False for a run that is only looked at: nothing is written.
+      module, dataset: as in `run`.
 
     Raises: ValueError of one line for whatever is wrong with them; OSError for a
       directory that cannot be written.
     """
-    checked = configuration.check(config)
+    values = configuration.flatten(config)
+    if module is not None:
+        values["model.name"] = problem.GIVEN_MODULE
+    if dataset is not None:
+        values["data.name"] = problem.GIVEN_DATA
+    checked = configuration.check(configuration.nest(values))
     parallel.agree("their configuration", configuration.fingerprint(checked))
-    built = build(checked, None if like is None else like.setup)
+    built = build(checked, None if like is None else like.setup, module, dataset)
     run = Run(checked, pathlib.Path(workdir), built)
     _trace_step(run)
     if claim:

@@ -12,6 +12,7 @@ import numpy as np
 from sam_jax import data, losses, models
 from sam_jax.core.gradient import Gradient
 from sam_jax.data.streams import Purpose
+from sam_jax.models import own as own_networks
 from sam_jax.training import parallel, robust
 from sam_jax.training import step as steps
 from sam_jax.training.configuration import (
@@ -25,6 +26,12 @@ from sam_jax.training.examples import Augment, Examples
 from sam_jax.training.keys import KEYS, LOSS_OPTIONS
 from sam_jax.transforms import VARIANTS, Point, norm_layers
 
+# What a run's config.json says of what was given from Python.
+GIVEN_MODULE, GIVEN_DATA = "given:module", "given:dataset"
+FROM_PYTHON = (
+    "was given from Python; read it with sam_jax.analysis.restore.read(workdir, "
+    "module=..., dataset=...)."
+)
 # The keys of config.model that are options of a network.
 KNOBS = [name.removeprefix("model.") for name in KEYS if name.startswith("model.")]
 
@@ -35,6 +42,8 @@ def check_batches(config: Config, devices: int) -> None:
     parallel.per_device(config.eval.batch_size, devices, "eval.batch_size")
     m = group_size(config)
     check_groups(m, config.batch_size, devices)
+    if ":" in config.model.name:
+        return  # `check_network` looks at the network itself
     statistics = "axis_name" in models.allowed_options(config.model.name)
     if m == 1 and statistics and config.model.norm == "batch":
         raise ConfigError(
@@ -45,7 +54,7 @@ def check_batches(config: Config, devices: int) -> None:
 
 
 def load_examples(
-    config: Config,
+    config: Config, dataset: data.Dataset | None = None
 ) -> tuple[Examples, dict[str, np.ndarray], int]:
     """The data set with noisy labels, on the host.
 
@@ -53,17 +62,14 @@ def load_examples(
     labels are as noisy as those trained on. Of text whole documents validate, and no
     labels are noisy.
 
+    Args:
+      dataset: given from Python; None for that of config.data.
+
     Returns: examples; indices into them of the parts train, train_clean, train_noisy,
       validation and test; the number of classes.
     """
     settings = config.data
-    source = data.load(
-        settings.name,
-        classes=settings.classes or None,
-        size=settings.resize,
-        length=settings.length,
-        path=settings.path,
-    )
+    source = _load(config, dataset)
     if settings.train_examples:
         source = _subset(config.seed, source, settings.train_examples)
     if source.is_text:
@@ -99,6 +105,24 @@ def load_examples(
         scale=np.asarray(source.scale, dtype),
     )
     return examples, parts, source.num_classes
+
+
+def _load(config: Config, dataset: data.Dataset | None) -> data.Dataset:
+    """The data set as it comes, of config.data's classes and size."""
+    settings = config.data
+    if dataset is not None:
+        classes, size = settings.classes or None, settings.resize
+        return data.from_source(dataset, GIVEN_DATA, classes, size)
+    if settings.name == GIVEN_DATA:
+        raise ConfigError(f"The data set of this run {FROM_PYTHON}")
+    return data.load(
+        settings.name,
+        classes=settings.classes or None,
+        size=settings.resize,
+        length=settings.length,
+        path=settings.path,
+        options=settings.options.to_dict(),
+    )
 
 
 def _subset(seed: int, source: data.Dataset, size: int) -> data.Dataset:
@@ -163,19 +187,78 @@ def evaluated(config: Config, parts: dict[str, np.ndarray]) -> dict[str, np.ndar
 
 
 def model_options(config: Config) -> dict[str, Any]:
-    """Those keys of config.model that its network has and that are set."""
+    """Those keys of config.model that its network has and that are set; of a network
+    of one's own, model.options.
+    """
+    own = config.model.options.to_dict()
+    if ":" in config.model.name:
+        return own
+    if own:
+        raise ConfigError(
+            f"Received model.options={own} with model.name={config.model.name!r}, "
+            "whose options are keys of their own, such as model.width; set "
+            "model.options={}."
+        )
     allowed = models.allowed_options(config.model.name)
     values = {name: getattr(config.model, name) for name in allowed if name in KNOBS}
     return {n: v for n, v in values.items() if v != KEYS[f"model.{n}"].unset}
 
 
-def create_model(config: Config, num_classes: int, devices: int, m: int) -> nn.Module:
-    """The network, its BatchNorm over groups of m examples wherever they are."""
+def create_model(
+    config: Config, num_classes: int, devices: int, m: int, module: Any = None
+) -> nn.Module:
+    """The network, its BatchNorm over groups of m examples wherever they are.
+
+    Args:
+      module: given from Python, or what makes one; None for that of config.model.
+    """
     axes = steps.normalization_axes(m, config.batch_size, devices)
+    if module is not None:
+        known = own_networks.allowed_options(module)
+        options = config.model.options.to_dict()
+        options |= axes if "axis_name" in known else {}
+        return own_networks.create(module, GIVEN_MODULE, num_classes, **options)
+    if config.model.name == GIVEN_MODULE:
+        raise ConfigError(f"The network of this run {FROM_PYTHON}")
     options = model_options(config)
     if "axis_name" in models.allowed_options(config.model.name):
         options |= axes
     return models.create(config.model.name, num_classes=num_classes, **options)
+
+
+def check_network(
+    config: Config, module: nn.Module, examples: Examples, classes: int, devices: int
+) -> bool:
+    """Checks a network of one's own; returns whether it has dropout.
+
+    Raises: ConfigError of one line for a network that is not called as ours are, and
+      for BatchNorm whose statistics would not be those of a group.
+    """
+    name = config.model.name
+    if ":" not in name:
+        return False
+    length = examples.given.shape[1:]
+    inputs = jax.ShapeDtypeStruct((2, *examples.images.shape[1:]), examples.input_dtype)
+    try:
+        found = own_networks.check(module, name, inputs, (2, *length, classes))
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    if not found.statistics:
+        return found.draws
+    if group_size(config) == 1:
+        raise ConfigError(
+            f"Received model.name={name!r}, which has BatchNorm, with groups of one "
+            "example, for which batch statistics are not defined; normalise otherwise, "
+            "or set a larger sam.m."
+        )
+    if devices > 1 and not hasattr(module, "axis_name"):
+        raise ConfigError(
+            f"Received model.name={name!r}, which has BatchNorm, for {devices} "
+            "devices; give it the fields axis_name and axis_index_groups, and hand "
+            "them to its BatchNorm, so that statistics are those of a group; or set "
+            "devices=1."
+        )
+    return found.draws
 
 
 def create_loss(config: Config) -> steps.Loss:
@@ -218,7 +301,7 @@ def check_mask(config: Config, module: nn.Module, examples: Examples) -> None:
     if config.sam.kind == "erm" or not config.sam.only_norm:
         return
     init = functools.partial(
-        models.initialize,
+        models.start,
         module,
         image_shape=examples.images.shape[1:],
         input_dtype=examples.input_dtype,

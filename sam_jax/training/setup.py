@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import optax
 
-from sam_jax import schedules
+from sam_jax import data, schedules
 from sam_jax.core.gradient import Gradient
 from sam_jax.training import (
     checkpoint,
@@ -61,17 +61,23 @@ class Setup:
     checksum: int
 
 
-def build(config: Config, like: Setup | None = None) -> Setup:
+def build(
+    config: Config,
+    like: Setup | None = None,
+    module: Any = None,
+    dataset: data.Dataset | None = None,
+) -> Setup:
     """Loads data, makes the model, and maps the steps; nothing is compiled yet.
 
     Args:
       like: of a run on the same images, which are then on the device once for both.
+      module, dataset: given from Python, see `loop.run`; None for those of the config.
 
     Raises: ValueError for whatever does not fit together.
     """
     layout = parallel.layout(config.devices)
     problem.check_batches(config, layout.count)
-    examples, parts, num_classes = problem.load_examples(config)
+    examples, parts, num_classes = problem.load_examples(config, dataset)
     arrays = {n: a for n, a in examples._asdict().items() if a is not None}
     checksum = flat_state.checksum(arrays)
     parallel.agree("their data", checksum)
@@ -81,7 +87,9 @@ def build(config: Config, like: Setup | None = None) -> Setup:
             f"Received batch_size={size} for {len(train)} training examples; take a "
             "batch no larger than the training set."
         )
-    programs = compile_programs(_shared(config), num_classes, layout)
+    own = problem.create_model(config, num_classes, 1, size, module)
+    draws = problem.check_network(config, own, examples, num_classes, layout.count)
+    programs = compile_programs(_shared(config), num_classes, layout, module, draws)
     module, loss = programs.module, programs.loss
     problem.check_mask(config, module, examples)
     return Setup(
@@ -137,7 +145,7 @@ class Programs(NamedTuple):
 
 @functools.lru_cache(maxsize=4)
 def compile_programs(
-    config: Config, num_classes: int, layout: parallel.Layout
+    config: Config, num_classes: int, layout: parallel.Layout, module: Any, draws: bool
 ) -> Programs:
     """The network and its steps, traced once for runs that differ in data alone.
 
@@ -146,20 +154,22 @@ def compile_programs(
 
     Args:
       config: as `_shared` makes it.
+      module: given from Python, or None. draws: whether the network has dropout.
     """
-    make_module = functools.partial(
-        problem.create_model, config, num_classes, layout.count
-    )
-    module, loss = make_module(config.batch_size), problem.create_loss(config)
+
+    def make_module(m: int) -> nn.Module:
+        return problem.create_model(config, num_classes, layout.count, m, module)
+
+    network, loss = make_module(config.batch_size), problem.create_loss(config)
     optimizer = states.make_optimizer(config.optimizer)
-    make_step = functools.partial(map_step, config, layout, loss, optimizer)
+    make_step = functools.partial(map_step, config, layout, loss, optimizer, draws)
     ascent_step = None
     if config.sam.kind != "erm":
         ascent_step = make_step(
             make_module(group_size(config)), problem.create_gradient(config)
         )
-    plain_step = make_step(module, steps.plain_gradient)
-    return Programs(module, loss, optimizer, plain_step, ascent_step)
+    plain_step = make_step(network, steps.plain_gradient)
+    return Programs(network, loss, optimizer, plain_step, ascent_step)
 
 
 def _shared(config: Config) -> Config:
@@ -173,6 +183,7 @@ def map_step(
     layout: parallel.Layout,
     loss: steps.Loss,
     optimizer: optax.GradientTransformation,
+    draws: bool,
     module: nn.Module,
     take_gradient: Callable[[Point], Gradient],
 ) -> Step:
@@ -189,6 +200,7 @@ def map_step(
         axis_name=layout.axis_name,
         adversary=robust.training_adversary(config.attack),
         paired=problem.create_paired(config),
+        draws=draws,
     )
     return layout.map(step, donate=(0,))
 

@@ -51,7 +51,7 @@ def create(
       image_shape: (height, width, channels), or (length,) of text.
       dtype: of the parameters.
       ema: whether a moving average of the weights is kept; it starts at the weights.
-      input_dtype: of what the module is called with, see `models.initialize`.
+      input_dtype: of what the module is called with, see `models.start`.
     """
     dtypes = jnp.dtype(dtype), jnp.dtype(input_dtype)
     key = jax.random.key(seed)
@@ -69,7 +69,7 @@ def _create(
     ema: bool,
 ) -> State:
     init_key, step_key = jax.random.split(key)
-    variables = models.initialize(module, init_key, image_shape, *dtypes)
+    variables = models.start(module, init_key, image_shape, *dtypes)
     params = variables["params"]
     return State(
         params=params,

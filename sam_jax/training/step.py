@@ -28,9 +28,9 @@ Loss = Callable[[Any, jax.Array], jax.Array]
 Metrics = dict[str, jax.Array]
 Mask = Callable[[Tree], Tree]
 
-# Folded into a step's key, so that the attack and the other view of an image draw
-# random numbers of their own.
-ATTACK, PAIR = 1, 2
+# Folded into a step's key, so that the attack, the other view of an image and dropout
+# draw random numbers of their own.
+ATTACK, PAIR, DROPOUT = 1, 2, 3
 
 
 class Coefficients(NamedTuple):
@@ -75,6 +75,7 @@ def train_step(
     axis_name: str | None,
     adversary: Adversary | None = None,
     paired: PairedLoss | None = None,
+    draws: bool = False,
 ) -> tuple[State, Metrics]:
     """Augments a batch, attacks it, takes its gradient, and moves the weights.
 
@@ -92,6 +93,9 @@ def train_step(
       augment: (keys [b], images [b, ...]) -> images.
       adversary: attacks the batch at w; None for clean training.
       paired: loss of attacked and other images; None for that of attacked ones alone.
+      draws: whether the network has dropout. The passes of a step draw the same masks,
+        from the key of the first example in a group or on a device: those of another
+        number of devices are other ones.
 
     Returns: the new state, and means over the global batch at w: loss (without the
       penalty), error, gradient_norm, ascent_norm.
@@ -100,8 +104,13 @@ def train_step(
     augment_key, ascent_key, perturbation_key = jax.random.split(key, 3)
 
     def load(key: jax.Array, indices: Array) -> Batch:
-        keys = example_keys(key, indices.shape[0], axis_name)
-        return examples.batch(indices, functools.partial(augment, keys))
+        count = indices.shape[0]
+        keys = example_keys(key, count, axis_name)
+        loaded = examples.batch(indices, functools.partial(augment, keys))
+        if draws:
+            dropout = jax.random.fold_in(key, DROPOUT)
+            loaded["dropout"] = example_keys(dropout, count, axis_name)
+        return loaded
 
     batch = load(augment_key, indices)
     if adversary is not None:
@@ -172,10 +181,11 @@ def make_objective(
     def predict(params: Tree, batch: Batch) -> tuple[Any, Tree]:
         images = batch["images"]
         if not isinstance(images, Pair):
-            return run(params, batch_stats, images)
-        attacked, updated = run(params, batch_stats, images.attacked)
+            return run(params, batch_stats, images, _first_key(batch))
+        key = _first_key(batch)
+        attacked, updated = run(params, batch_stats, images.attacked, key)
         # A pass of its own, with statistics of its own that nothing keeps.
-        other, _ = run(params, batch_stats, images.other)
+        other, _ = run(params, batch_stats, images.other, key)
         return Pair(attacked, other), updated
 
     return Objective(
@@ -184,6 +194,11 @@ def make_objective(
         l2_penalty(l2),
         has_aux=True,
     )
+
+
+def _first_key(batch: Batch) -> jax.Array | None:
+    """The key of dropout in a pass over a batch or a group; None for no dropout."""
+    return batch["dropout"][0] if "dropout" in batch else None
 
 
 def attack_batch(
@@ -199,7 +214,8 @@ def attack_batch(
 
     def predict(images: jax.Array) -> jax.Array:
         images = pixels.normalized(images)
-        return training_logits(module, state.params, state.batch_stats, images)[0]
+        given = module, state.params, state.batch_stats, images, _first_key(batch)
+        return training_logits(*given)[0]
 
     images = pixels.unit(jnp.asarray(batch["images"]))
     points = adversary.attack(predict, keys, images, jnp.asarray(batch["labels"]))

@@ -4,6 +4,7 @@ import ml_collections
 import pytest
 
 from sam_jax.training import configuration, loop, recipes, setup
+from sam_jax.training.keys import MAPPINGS
 from tests.training.problems import tiny
 
 
@@ -152,7 +153,8 @@ class Recorder:
     def __getattr__(self, name):
         value = getattr(self._config, name)
         path = self._prefix + name
-        if isinstance(value, ml_collections.FrozenConfigDict):
+        is_part = isinstance(value, ml_collections.FrozenConfigDict)
+        if is_part and path not in MAPPINGS:
             return Recorder(value, self._read, path + ".")
         self._read.add(path)
         return value
