@@ -93,6 +93,7 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("--out", metavar="DIR", help="default: results/NAME")
     add.set_defaults(command=_draw)
     add = commands.add_parser("report", help="one page of all results")
+    add.add_argument("--readme", metavar="FILE", help="draw its table anew, too")
     add.add_argument("--results", default="results", metavar="DIR")
     add.set_defaults(command=_report)
     add = commands.add_parser("check", help="claims and figures again, from arrays")
@@ -157,7 +158,13 @@ def _draw(arguments: argparse.Namespace) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    for path in report.write(_results(arguments)):
+    results = _results(arguments)
+    for path in report.write(results):
+        print(path)
+    if arguments.readme:
+        path = pathlib.Path(arguments.readme)
+        text = report.readme(path.read_text(), results)
+        output.write_atomic(path, lambda file: file.write(text.encode()))
         print(path)
 
 

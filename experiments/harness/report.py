@@ -1,17 +1,33 @@
 """One page of all results: every figure with its claims, measurements and verdicts."""
 
-import html
 import os
 import pathlib
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from experiments.harness import claims, execution, registry, statistics
+from experiments.harness import claims, execution, parts, registry
+from experiments.harness import page as html_page
 from experiments.harness.claims import HEADER
 from sam_jax import output
 
-TITLE = "Results"
+TITLE = "Understanding Sharpness-Aware Minimization: every statement, measured"
+PAPER = (
+    "The paper is the ICLR 2022 submission 'Understanding Sharpness-Aware "
+    "Minimization', published in another form as 'Towards Understanding "
+    "Sharpness-Aware Minimization' (Andriushchenko and Flammarion, ICML 2022, "
+    "arXiv:2206.06232). Its deep networks are trained on CIFAR with GPUs; those here "
+    "on small images with two cores, unless a section says that it is at full scale: "
+    "directions are to be compared, not numbers."
+)
+WORDS = (
+    "A claim holds if its 95% interval over seeds lies on the side that the paper "
+    "says, is contrary if it lies on the other side, and is undecided otherwise; "
+    "without seeds it is a computation that comes out or not. Where a printed constant "
+    "was found wrong, the statement is judged as printed and as corrected: that a "
+    "printed one is contrary is a finding, not a failure. A reference is an "
+    "independent computation of our own."
+)
 SMOKE = "Smoke scale: shows that it runs; its numbers are no evidence."
 FULL = "Full scale: the paper's settings where it gives them."
 OTHER = "Settings other than at full scale: "
@@ -48,7 +64,11 @@ def write(folder: output.Path) -> list[pathlib.Path]:
             f"{folder} holds no results of experiments; run one first: python -m "
             f"experiments run NAME --out={folder}/NAME."
         )
-    pages = {"index.md": markdown(found), "index.html": page(found)}
+    opening = [PAPER, summary(found), WORDS]
+    pages = {
+        "index.md": markdown(found),
+        "index.html": html_page.page(TITLE, opening, found, folder),
+    }
     for name, text in pages.items():
         output.write_atomic(
             folder / name, lambda file, text=text: file.write(text.encode())
@@ -68,7 +88,8 @@ def scale_notes(record: dict[str, Any]) -> list[str]:
 
 def markdown(sections: list[Section]) -> str:
     """The report in Markdown."""
-    lines = [f"# {TITLE}", "", summary(sections), ""]
+    lines = [f"# {TITLE}", "", PAPER, "", summary(sections), "", WORDS, ""]
+    lines += ["## What the paper says, and what was found", "", *parts_table(sections)]
     for s in sections:
         lines += [f"## {s.name}: {s.title}", "", f"{s.source}. {' '.join(s.notes)}", ""]
         if s.figure:
@@ -80,18 +101,36 @@ def markdown(sections: list[Section]) -> str:
     return "\n".join(lines)
 
 
-def page(sections: list[Section]) -> str:
-    """The report as one HTML page, its figures beside it."""
-    body = [f"<h1>{TITLE}</h1>", f"<p>{html.escape(summary(sections))}</p>"]
-    for s in sections:
-        body.append(f"<h2>{html.escape(s.name)}: {html.escape(s.title)}</h2>")
-        body.append(f"<p>{html.escape(s.source)}. {html.escape(' '.join(s.notes))}</p>")
-        if s.figure:
-            body.append(f'<img src="{html.escape(s.figure)}" alt="{s.name}">')
-        if s.rows:
-            rows = [_row(HEADER, "th"), *(_row(row, "td") for row in s.rows)]
-            body.append("<table>" + "\n".join(rows) + "</table>")
-    return PAGE.format(title=TITLE, body="\n".join(body))
+def parts_table(sections: list[Section], folder: str = "") -> list[str]:
+    """A row of Markdown for every part of the paper, from the claims.
+
+    Args:
+      folder: of the report, from where the table is read; "" for a link within it.
+    """
+    header = ["part", "the paper", "its statements", "for example"]
+    lines = [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header))]
+    figures = {s.name: s.figure for s in sections}
+    for row in parts.rows({s.name: s.claims for s in sections}):
+        verdicts = ", ".join(words for _, words in row.counted)
+        title = f"[{row.part.title}]({folder}{figures[row.names[0]]})"
+        cells = [row.part.says, verdicts or "none of its own", row.example]
+        lines.append(f"| {title} | {' | '.join(map(_markdown, cells))} |")
+    return [*lines, ""]
+
+
+README = re.compile(r"(<!-- results -->\n).*?(<!-- end of results -->)", re.DOTALL)
+
+
+def readme(text: str, results: output.Path) -> str:
+    """The README with its table of results drawn anew from a folder of them.
+
+    Raises: ValueError for a text without the two marks around the table.
+    """
+    if not README.search(text):
+        raise ValueError("Received a text without <!-- results --> and its end.")
+    folder = pathlib.Path(results)
+    table = "\n".join(parts_table(list(_sections(folder)), f"{folder.name}/"))
+    return README.sub(lambda found: f"{found[1]}\n{table}\n{found[2]}", text)
 
 
 def summary(sections: list[Section]) -> str:
@@ -105,7 +144,7 @@ def summary(sections: list[Section]) -> str:
         listed = ", ".join(f"{n} {_words(v, n)}" for v, n in verdicts.items() if n)
         if total:
             sentences.append(f"{KINDS[kind].format(total)}: {listed}.")
-    older = sum("command" not in claim for s in sections for claim in s.claims)
+    older = sum(parts.old(claim) for s in sections for claim in s.claims)
     if older:
         sentences.append(f"{older} of all were judged without intervals, before 0.2.0.")
     missing = [s.name for s in sections if s.figure is None]
@@ -134,20 +173,23 @@ def _words(verdict: str, number: int) -> str:
 
 
 def _sections(folder: pathlib.Path) -> Iterator[Section]:
-    """All results in a folder, sorted by name, then the experiments without any."""
+    """All results in a folder, by parts of the paper, then experiments without any."""
     seen = set()
-    for path in sorted(folder.rglob(execution.SETTINGS)):
-        record = execution.read_record(path.parent)
+    found = [
+        (execution.read_record(path.parent), path)
+        for path in folder.rglob(execution.SETTINGS)
+    ]
+    found.sort(key=lambda pair: (*parts.order(pair[0]["experiment"]), pair[1]))
+    for record, path in found:
         seen.add(record["experiment"])
-        found = claims.read(path.parent / execution.CLAIMS)
         figure = os.path.relpath(path.parent / execution.FIGURE, folder)
         yield _section(
             record["experiment"],
             notes=scale_notes(record),
             figure=pathlib.PurePath(figure).as_posix(),
-            claims=found,
+            claims=claims.read(path.parent / execution.CLAIMS),
         )
-    missing = [name for name in registry.names() if name not in seen]
+    missing = sorted((n for n in registry.names() if n not in seen), key=parts.order)
     for name in missing if seen else ():
         yield _section(name, notes=["No results here."], figure=None, claims=[])
 
@@ -161,23 +203,3 @@ def _markdown(cell: str) -> str:
     """Text that stays text in a table of Markdown, whatever file it comes from."""
     text = " ".join(cell.split()).replace("|", r"\|").replace("](", r"]\(")
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
-
-
-def _row(cells: list[str], tag: str) -> str:
-    verdict = ' class="no"' if cells[-1] == statistics.CONTRARY else ""
-    inside = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
-    return f"<tr{verdict}>{inside}</tr>"
-
-
-PAGE = """\
-<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
-body {{ font: 15px/1.5 sans-serif; max-width: 60rem; margin: 2rem auto }}
-img {{ max-width: 100% }}
-table {{ border-collapse: collapse; width: 100% }}
-th, td {{ border-bottom: 1px solid #ccc; padding: .2rem .6rem; text-align: left }}
-.no td:last-child {{ color: #b00; font-weight: bold }}
-</style></head><body>
-{body}
-</body></html>
-"""

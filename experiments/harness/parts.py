@@ -1,0 +1,171 @@
+"""The parts of the paper: what each says, and the experiments that decide it.
+
+The report and the README's table of results are ordered by them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from experiments.harness import claims
+
+
+class Part(NamedTuple):
+    """key: of links. title: with its place in the paper. says: the statement, in a
+    sentence. experiments: names, the one that shows most first.
+    """
+
+    key: str
+    title: str
+    says: str
+    experiments: tuple[str, ...]
+
+
+PARTS = (
+    Part(
+        "bias",
+        "Implicit bias (Sec. 3.1, Prop. 3-5)",
+        "On diagonal linear networks SAM's flow ends where gradient flow from a "
+        "smaller start does, and more so with a perturbation per example (SumMax).",
+        ("implicit_bias", "effective_scale", "m_toy"),
+    ),
+    Part(
+        "sparse",
+        "Sparse regression (Fig. 1 and 9)",
+        "SumMax finds sparser solutions than ERM, MaxSum the same ones; stochastic "
+        "methods find sparser ones than their deterministic versions.",
+        ("fig9", "fig1"),
+    ),
+    Part(
+        "convergence",
+        "Convergence (Prop. 2, 6, 9-18, App. B)",
+        "SAM's gradients or losses vanish at the rates of gradient descent; the "
+        "printed constants are held against the corrected ones.",
+        ("convergence", "lemmas", "facts"),
+    ),
+    Part(
+        "clean",
+        "Deep networks, clean labels (Fig. 2, 10, 11)",
+        "SAM generalises better than ERM, already if it comes in for the last tenth of "
+        "the training; normalised or not makes no difference.",
+        ("fig2", "fig10", "fig11"),
+    ),
+    Part(
+        "noise",
+        "Label noise (Fig. 3, Table 2)",
+        "With most labels random, SAM has a smaller test error at its best epoch and "
+        "fits the noise later; a robust loss (GCE) and averaging add to it.",
+        ("main_job", "noisy_digits", "fig3", "table2"),
+    ),
+    Part(
+        "linear",
+        "Label noise, linear models (Fig. 4-6, Sec. 4)",
+        "SAM helps linear classifiers too: noisy examples are fitted late, and their "
+        "loss derivatives are damped least where they matter.",
+        ("fig4", "fig5", "fig6"),
+    ),
+    Part(
+        "mechanism",
+        "Why SAM resists noise (Sec. 4)",
+        "An ascent per example raises the loss derivatives of clean examples over "
+        "those of noisy ones.",
+        ("derivatives",),
+    ),
+    Part(
+        "table1",
+        "Direction or derivative (Table 1, Fig. 12)",
+        "With two classes and 80% noise SAM's loss derivative alone helps more than "
+        "its direction alone.",
+        ("table1", "table1_factors"),
+    ),
+    Part(
+        "groups",
+        "Examples that share a perturbation: m (Sec. 1)",
+        "The fewer examples share a perturbation, the better SAM generalises.",
+        ("m_sharpness", "m_norms"),
+    ),
+    Part(
+        "attacks",
+        "Adversarial training (Sec. 5, Fig. 7, 8, 13)",
+        "Robust overfitting is like overfitting noisy labels: SAM, GCE and pairing "
+        "lower the robust error.",
+        ("robust_table", "fig7", "fig8", "fig13a", "fig13b", "label_noise_parallel"),
+    ),
+    Part(
+        "peers",
+        "Other methods, and equal time",
+        "Not of the paper: variants of others at equal steps, and per-example SAM "
+        "against SAM in the same time.",
+        ("peers", "sum_max_run"),
+    ),
+)
+OTHER = Part("other", "Further experiments", "Of later versions, or our own.", ())
+
+
+def of(name: str) -> Part:
+    """The part that an experiment belongs to; OTHER for one that is in none."""
+    return next((part for part in PARTS if name in part.experiments), OTHER)
+
+
+def order(name: str) -> tuple[int, int]:
+    """Sorts experiments as PARTS has them; others come last."""
+    part = of(name)
+    if part is OTHER:
+        return len(PARTS), 0
+    return PARTS.index(part), part.experiments.index(name)
+
+
+class Row(NamedTuple):
+    """A part in a table. names: of its experiments with results. verdicts: how many of
+    the paper's statements have which. example: its first statement, in words.
+    """
+
+    part: Part
+    names: list[str]
+    verdicts: dict[str, int]
+    example: str
+
+    @property
+    def counted(self) -> list[tuple[str, str]]:
+        """(verdict, words) for those that occur."""
+        return [(v, f"{n} {v}") for v, n in self.verdicts.items() if n]
+
+
+def shown(names: Iterable[str]) -> list[Part]:
+    """The parts that some experiments belong to, in order."""
+    found = {of(name) for name in names}
+    return [part for part in (*PARTS, OTHER) if part in found]
+
+
+def rows(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Row]:
+    """A row for every part that has claims.
+
+    Args:
+      found: claims, as claims.json has them, by experiment.
+    """
+    listed = []
+    for part in shown(name for name, claims_of in found.items() if claims_of):
+        names = sorted((n for n in found if of(n) is part and found[n]), key=order)
+        own = [claim for name in names for claim in found[name]]
+        paper = [claim for claim in own if claim["kind"] == "paper"]
+        verdicts = claims.count(c for c in own if not old(c))["paper"]
+        verdicts["judged without intervals"] = sum(map(old, paper))
+        listed.append(Row(part, names, verdicts, _example(paper or own)))
+    return listed
+
+
+def old(claim: Mapping[str, Any]) -> bool:
+    """Whether a claim is of a version that judged without intervals, before 0.2.0."""
+    return "command" not in claim
+
+
+def _example(candidates: Sequence[Mapping[str, Any]]) -> str:
+    """The first claim that is over seeds, or else the first."""
+    seeded = [c for c in candidates if c.get("seeds")]
+    claim = (seeded or candidates)[0]
+    interval = claim.get("interval")
+    within = f" [{' to '.join(map(claims.show, interval))}]" if interval else ""
+    over = f", {claim['seeds']} seeds" if claim.get("seeds") else ""
+    return (
+        f"{claim['claim']}: {claims.show(claim['measured'])}{within}{over} "
+        f"({claim['verdict']})"
+    )
