@@ -32,7 +32,7 @@ class Settings:
     alpha: float = 0.01
     rhos: tuple[float, ...] = (0.0, 0.01, 0.02, 0.05, 0.1)
     scales: tuple[float, ...] = (1e-8, 1e-6, 1e-4, 1e-2, 1.0, 100.0)
-    sizes: tuple[tuple[int, int], ...] = ((5, 30), (10, 60), (20, 30), (20, 120))
+    sizes: tuple[tuple[int, int], ...] = ((5, 30), (10, 30), (20, 30), (10, 60))
 
 
 SCALES = {
