@@ -21,6 +21,8 @@ LAYERS = [
     {"train", "measure"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+OUTSIDE = {"configs", "experiments", "examples", "tests", "notebooks"}
 CORE = [
     "trees",
     "objective",
@@ -67,7 +69,7 @@ def test_no_upward_import(module):
     assert parts[1] in RANK, f"{module} is in no layer: add it to LAYERS"
     for name in imports(LIBRARY[module]):
         head, *rest = name.split(".")
-        assert head not in {"configs", "experiments", "tests", "notebooks"}, name
+        assert head not in OUTSIDE, name
         if head != "sam_jax":
             continue
         assert rest, f"{module} imports the whole package"
@@ -76,6 +78,14 @@ def test_no_upward_import(module):
         )
         if parts[1] == rest[0] == "core" and len(parts) > 2 and len(rest) > 1:
             assert CORE.index(rest[1]) <= CORE.index(parts[2]), name
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_needs_the_public_names_alone(example):
+    """Nothing of sam_jax but `import sam_jax`, so that it can be copied."""
+    own = {name for name in imports(example) if name.split(".")[0] in OUTSIDE}
+    inside = {name for name in imports(example) if name.startswith("sam_jax.")}
+    assert not own | inside
 
 
 @pytest.mark.parametrize("library", SOLE_USERS)
