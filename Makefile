@@ -74,6 +74,7 @@ notebooks: venv  ## runs the notebooks and writes their .ipynb
 	$(BIN)/jupytext --to ipynb --execute notebooks/*.py
 
 # mkdocs and its theme enter no other environment.
+docs: export NO_MKDOCS_2_WARNING := 1
 docs: .venv-docs/.done  ## the documentation site, into site/
 	.venv-docs/bin/python -m mkdocs build --strict --quiet
 	@echo "open site/index.html"
