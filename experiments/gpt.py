@@ -164,7 +164,7 @@ def seconds(several: Sequence[Method]) -> Arrays:
         step = setup.ascent_step or setup.plain_step
         (batch, *_) = epochs.batches(run.config, setup, 0)
         given = jax.tree.map(lambda values: values[-1], setup.coefficients)
-        state = setup.layout.replicate(setup.initial_state())
+        state = setup.layout.place(setup.initial_state())
         ready[method.key] = [step, state, setup, given, batch]
     found: dict[str, list[float]] = {key: [] for key in ready}
     for _ in range(TIMED):

@@ -69,7 +69,7 @@ def read(
             f"{workdir} is no work directory of a run: it holds no config.json. Give "
             "the --workdir of `python -m sam_jax.train`."
         )
-    config = configuration.check(configuration.read(path))
+    config = configuration.check(on_one_device(configuration.read(path)))
     built = setup.build(config, module=module, dataset=dataset)
     run = Finished(config, built, workdir, dataset)
     if not run.epochs():
@@ -78,6 +78,17 @@ def read(
             f"(every {config.checkpoint.every_epochs} epochs)."
         )
     return run
+
+
+def on_one_device(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """The configuration of a run, for one device if its parameters were sharded.
+
+    They must fit there, together with their examples.
+    """
+    if config.parallel.kind == "sharded":
+        config.parallel = configuration.base().parallel
+        config.devices = 1
+    return config
 
 
 def branch(

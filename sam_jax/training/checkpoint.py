@@ -13,7 +13,7 @@ import os
 import pathlib
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +21,14 @@ import numpy as np
 
 from sam_jax.training import flat_state, parallel
 from sam_jax.training.errors import CheckpointError, OtherRun
+
+# (name, shape) of an array -> how it is sharded, or None for an array on the host.
+Shardings = Callable[[str, tuple[int, ...]], jax.sharding.Sharding | None]
+
+
+def on_host(name: str, shape: tuple[int, ...]) -> None:
+    """Every array as NumPy's."""
+    del name, shape
 
 
 class Saved(NamedTuple):
@@ -79,7 +87,10 @@ class Checkpoints:
         with _quiet():  # it warns that what is read only is read only
             return ocp.CheckpointManager(
                 self.directory,
-                item_names=("state", "record"),
+                item_handlers={
+                    "state": ocp.StandardCheckpointHandler(),
+                    "record": ocp.JsonCheckpointHandler(),
+                },
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=self._preserved,
                     enable_async_checkpointing=True,
@@ -107,7 +118,7 @@ class Checkpoints:
 
         note = {
             "record": copy.deepcopy(dict(record)),  # training goes on meanwhile
-            "checksum": flat_state.checksum(state),
+            **_proof(state),
             self._unit: number,
             "run": self._run,
         }
@@ -140,13 +151,16 @@ class Checkpoints:
                 "intact: make room, then run the same command again to go on."
             ) from error
 
-    def restore(self, needed: bool = True) -> Saved | None:
+    def restore(
+        self, needed: bool = True, shardings: Shardings = on_host
+    ) -> Saved | None:
         """The newest checkpoint that is whole, or None if there is none at all.
 
         A damaged one is set aside as damaged-NUMBER, and said so on stderr.
 
         Args:
           needed: False where a run can do without these checkpoints.
+          shardings: of the arrays, whatever they were when the checkpoint was written.
 
         Raises: CheckpointError if there are checkpoints, needed, and all are damaged.
         """
@@ -154,7 +168,7 @@ class Checkpoints:
         for number in numbers:
             try:
                 with _quiet():
-                    return self._read(number)
+                    return self._read(number, shardings)
             except OtherRun:
                 raise
             except Exception as error:  # whatever a damaged file leads to
@@ -203,17 +217,23 @@ class Checkpoints:
             with self._refused():
                 self._manager.close()
 
-    def _read(self, number: int) -> Saved:
+    def _read(self, number: int, shardings: Shardings = on_host) -> Saved:
         from orbax.checkpoint import args
 
+        self.wait()
+        like = {
+            name: _target(array, shardings(name, tuple(array.shape)))
+            for name, array in self._manager.item_metadata(number).state.items()
+        }
         items = self._manager.restore(
             number,
             args=args.Composite(
-                state=args.StandardRestore(), record=args.JsonRestore()
+                state=args.StandardRestore(like), record=args.JsonRestore()
             ),
         )
-        state = {name: np.asarray(leaf) for name, leaf in items.state.items()}
-        if flat_state.checksum(state) != items.record["checksum"]:
+        state = dict(items.state)
+        proof = {k: v for k, v in items.record.items() if k in PROOFS}
+        if not proof or any(PROOFS[k](state) != v for k, v in proof.items()):
             raise ValueError("the checksum does not match")
         # Checkpoints of version 0.1.0 do not say whose they are.
         if (other := items.record.get(self._unit, number)) != number:
@@ -242,6 +262,27 @@ class Checkpoints:
             os.replace(self.directory / str(number), aside)
         parallel.wait_for_all(f"set_aside_{number}")
         self._manager.reload()
+
+
+# What a checkpoint may say of the bytes in it. A state on the host has a checksum, one
+# on devices, of which a process may not have the whole, a digest.
+PROOFS: dict[str, Callable[[flat_state.Arrays], int]] = {
+    "checksum": flat_state.checksum,
+    "digest": flat_state.digest,
+}
+
+
+def _proof(state: flat_state.Arrays) -> dict[str, int]:
+    on_devices = any(isinstance(leaf, jax.Array) for leaf in state.values())
+    kind = "digest" if on_devices else "checksum"
+    return {kind: PROOFS[kind](state)}
+
+
+def _target(array: Any, sharding: jax.sharding.Sharding | None) -> Any:
+    """What tells orbax how an array is wanted."""
+    if sharding is None:
+        return np.broadcast_to(np.zeros((), array.dtype), array.shape)  # takes no room
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import ml_collections
 from flax import traverse_util
 
 from sam_jax.core import groups
+from sam_jax.training import partition
 from sam_jax.training.keys import (
     KEYS,
     LOSS_OPTIONS,
@@ -25,6 +26,8 @@ from sam_jax.transforms import VARIANTS
 # A checked configuration, or a part of it: a FrozenConfigDict. Its keys are attributes
 # that no type checker knows.
 Config = Any
+
+PARALLEL = "parallel.kind"
 
 
 class ConfigError(ValueError):
@@ -200,6 +203,7 @@ def _check_together(c: Mapping[str, Any]) -> None:
     _check_variant(c)
     _check_loss(c)
     _check_attack(c)
+    _check_parallel(c)
     if c["sam.kind"] != "erm" and c["sam.start_epoch"] >= c["epochs"]:
         raise ConfigError(
             f"Received sam.start_epoch={c['sam.start_epoch']} for epochs={c['epochs']}"
@@ -271,6 +275,21 @@ def _check_attack(c: Mapping[str, Any]) -> None:
             f"Received pairing.weight={c['pairing.weight']} with attack.kind={kind!r}; "
             "the term pairs attacked with other images: set attack.kind='adversarial'."
         )
+
+
+def _check_parallel(c: Mapping[str, Any]) -> None:
+    """Keys of a mesh where there is one, and rules that can be read."""
+    for name in (k for k in KEYS if k.startswith("parallel.") and k != PARALLEL):
+        if c[PARALLEL] == "pmap" and c[name] != KEYS[name].default:
+            raise ConfigError(
+                f"Received {name}={c[name]!r} with {PARALLEL}='pmap', which has no "
+                f"mesh and shards nothing; set {KEYS[name].default!r}, or "
+                f"{PARALLEL}='sharded'."
+            )
+    try:
+        partition.parse(c["parallel.rules"])
+    except ValueError as error:
+        raise ConfigError(f"parallel.rules: {error}") from None
 
 
 def variant_options(config: Config) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class Estimate:
 def estimate(run: Run) -> Estimate:
     """Compiles the steps of a run and times a few; nothing is written."""
     setup, config = run.setup, run.config
-    state = setup.layout.replicate(setup.initial_state())
+    state = setup.layout.place(setup.initial_state())
     total = config.epochs * setup.epoch_steps
     ascents = 0
     if setup.ascent_step is not None:
@@ -102,7 +102,7 @@ def estimate(run: Run) -> Estimate:
 def step_seconds(run: Run) -> float:
     """The median time of a step, with ascent where the run has any."""
     setup = run.setup
-    state = setup.layout.replicate(setup.initial_state())
+    state = setup.layout.place(setup.initial_state())
     found, _ = _step_seconds(run, setup.ascent_step or setup.plain_step, state)
     assert found is not None
     return found

@@ -58,7 +58,7 @@ class Evaluator:
             self._attack = _attack(module, layout, adversary)
         self._parts = {name: part for name, part in parts.items() if len(part)}
         used = np.unique(np.concatenate([*self._parts.values()]))
-        needed = -(-len(used) // layout.count) * layout.count
+        needed = -(-len(used) // layout.shares) * layout.shares
         self._batches = list(_padded(used, min(batch_size, needed)))
         self._members = [
             np.stack([np.isin(batch, part) & real for part in self._parts.values()], 1)
@@ -147,8 +147,9 @@ class Attack:
             axis = layout.axis_name
             return total if axis is None else jax.lax.psum(total, axis)
 
-        self._begin, self._move = layout.map(begin), layout.map(move)
-        self._sums = layout.map(sums)
+        self._begin = layout.map(begin, rows=(1,), gives_rows=True)
+        self._move = layout.map(move, rows=(3, 4), gives_rows=True)
+        self._sums = layout.map(sums, rows=(3, 4, 5))
 
     def __call__(self, params, batch_stats, examples, indices, members):
         points = self._begin(examples, indices)
@@ -190,7 +191,7 @@ def _mapped_sums(module: nn.Module, loss: Loss, layout: parallel.Layout) -> Call
         axis = layout.axis_name
         return both if axis is None else jax.lax.psum(both, axis)
 
-    return layout.map(sums)
+    return layout.map(sums, rows=(3, 4))
 
 
 def _of_text(part: str, nats: float) -> dict[str, float]:
@@ -242,7 +243,7 @@ class FreshStatistics:
 
             return jax.tree.map(add, total, zeros, ones)
 
-        self._accumulate = layout.map(accumulate)
+        self._accumulate = layout.map(accumulate, rows=(3,))
 
     def __call__(self, params: Tree, batch_stats: Tree, examples: Examples) -> Tree:
         """Statistics like `batch_stats`; nothing for nothing."""

@@ -70,6 +70,7 @@ def fits(planned: Sequence[tuple[Config, pathlib.Path]]) -> bool:
     first, _ = planned[0]
     return (
         len(planned) > 1
+        and first.parallel.kind == "pmap"
         and parallel.layout(first.devices).count == 1
         and not configuration.ascends_on_own_batch(first.sam.kind)
         and len({likeness(config) for config, _ in planned}) == 1

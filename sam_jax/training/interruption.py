@@ -5,16 +5,14 @@ step, so that all stop after the same one.
 """
 
 import contextlib
-import functools
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
 import jax
-import numpy as np
 
 from sam_jax.training import parallel
 from sam_jax.training.errors import Interrupted
@@ -47,7 +45,7 @@ class Requests:
         """
         if jax.process_count() == 1:
             return None
-        return self._greatest(self._layout.spread(np.int32(self._asked())))
+        return self._layout.greatest(self._asked())
 
     def read(self, shared: Any) -> int:
         """NOTHING, SAVE, or the number of a signal: the same on all processes."""
@@ -78,10 +76,6 @@ class Requests:
 
     def _save_is_due(self) -> bool:
         return 0 < self._save_every <= time.monotonic() - self._saved
-
-    @functools.cached_property
-    def _greatest(self) -> Callable:
-        return self._layout.map(lambda x: jax.lax.pmax(x, self._layout.axis_name))
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self._received == number:

@@ -196,6 +196,33 @@ KEYS: dict[str, Key] = {
     "epochs": run(whole(1000, 1, "passes over the training set")),
     "batch_size": whole(128, 1, "examples a step, over all devices"),
     "devices": resume(whole(0, 0, "devices to use; 0 for all there are")),
+    "parallel.kind": resume(
+        since(
+            "0.2.0",
+            choice(
+                "pmap",
+                ("pmap", "sharded"),
+                "layout: every device has the whole state, or its part of it on a mesh",
+            ),
+        )
+    ),
+    "parallel.data": resume(
+        since(
+            "0.2.0", whole(0, 0, "places of the mesh that hold copies; 0 for the rest")
+        )
+    ),
+    "parallel.fsdp": resume(
+        since("0.2.0", whole(1, 1, "places that share a copy, and the copy's batch"))
+    ),
+    "parallel.tensor": resume(
+        since("0.2.0", whole(1, 1, "places that share a copy, not its batch"))
+    ),
+    "parallel.min_size": resume(
+        since("0.2.0", whole(2**16, 0, "entries below which a leaf is not sharded"))
+    ),
+    "parallel.rules": resume(
+        since("0.2.0", several((), str, "how leaves are sharded, as PATTERN=AXIS,AXIS"))
+    ),
     "init_from": run(
         text("", "work directory of a finished run to start from; '' for none")
     ),

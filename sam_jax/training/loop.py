@@ -154,7 +154,7 @@ def train(run: Run, *, silent: bool = False, tracker: str = "") -> dict[str, Any
 def _train(run: Run, silent: bool, tracker: str) -> dict[str, Any]:
     config, setup = run.config, run.setup
     saver = saving.Saver(config, run.workdir, setup.layout)
-    start = saver.start(setup.initial_state())
+    start = saver.start(setup.initial_state)
     parallel.agree("what they have saved", f"{start.epoch}, {len(start.measured)}")
     began = time.monotonic() - start.seconds
     asked = Requests(setup.layout, 60 * config.checkpoint.every_minutes)

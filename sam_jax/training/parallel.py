@@ -1,11 +1,13 @@
-"""Data parallelism: the only module that maps a step over devices and processes.
+"""Data parallelism: a step is mapped over devices and processes here.
 
 A step is written for one device, with a named axis over which it takes means. Here it
-is mapped with `jax.pmap`. One device alone runs it under plain `jax.jit`, without the
-axis: the same function, at 0.5 ms a step less.
+is mapped with `jax.pmap`; `sharded` maps the same step for sharded parameters. One
+device alone runs it under plain `jax.jit`, without the axis: the same function, at
+0.5 ms a step less.
 """
 
 import dataclasses
+import functools
 import hashlib
 import re
 from collections.abc import Callable
@@ -15,16 +17,16 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from sam_jax.training import liveness
+from sam_jax.training import flat_state, liveness
 
-AXIS = "devices"
+AXIS = "data"
 
 Tree = Any
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where a run computes.
+    """Where a run computes: every device has the whole state, and a part of a batch.
 
     count: devices of all processes together.
     local: this process's devices, in order.
@@ -35,16 +37,37 @@ class Layout:
 
     @property
     def axis_name(self) -> str | None:
-        """The mapped axis, None with one device."""
-        return AXIS if self.count > 1 else None
+        """The mapped axis, None if it has one place."""
+        return AXIS if self.width > 1 else None
 
-    def map(self, function: Callable, donate: tuple[int, ...] = ()) -> Callable:
+    @property
+    def width(self) -> int:
+        """Places of the mapped axis: a group of m may lie on several of them."""
+        return self.count
+
+    @property
+    def shares(self) -> int:
+        """The equal parts that a batch is split into."""
+        return self.count
+
+    def map(
+        self,
+        function: Callable,
+        *,
+        rows: tuple[int, ...] = (),
+        gives_rows: bool = False,
+        donate: tuple[int, ...] = (),
+    ) -> Callable:
         """Compiles a per-device function of arguments made by this layout.
 
         With several devices every array has a leading axis, one row for each device of
-        this process; with one device it has none.
+        this process; with one device it has none. (Those of `sharded.Layout` have
+        none, however many devices there are.)
 
         Args:
+          rows: positions of the arguments that `split` has made, of which a device gets
+            its part. gives_rows: whether the results are of that kind; otherwise they
+            are equal on all devices.
           donate: positions of the arguments whose memory the results may take over.
         """
         if self.axis_name is None:
@@ -73,6 +96,14 @@ class Layout:
             lambda x: jax.ShapeDtypeStruct((*lead, *x.shape), x.dtype), tree
         )
 
+    def create(self, function: Callable[[], Tree]) -> Tree:
+        """What a function makes, where `place` would put it."""
+        return function()
+
+    def place(self, tree: Tree) -> Tree:
+        """Puts a training state, or a part of it, where steps take it from."""
+        return self.replicate(tree)
+
     def replicate(self, tree: Tree) -> Tree:
         """Puts the same arrays on every device."""
         if self.axis_name is None:
@@ -80,14 +111,25 @@ class Layout:
         return self.map(lambda x: x)(self.spread(tree))
 
     def fetch(self, tree: Tree) -> Tree:
-        """Brings arrays that are equal on all devices to the host, as NumPy arrays."""
+        """Brings results, equal on all devices, to the host, as NumPy arrays."""
         if self.axis_name is None:
             return jax.device_get(tree)
         return jax.device_get(
             jax.tree.map(lambda x: x.addressable_shards[0].data[0], tree)
         )
 
-    def split(self, batch: np.ndarray) -> np.ndarray:
+    def snapshot(self, tree: Tree) -> dict[str, Any]:
+        """A training state as named arrays that later steps leave as they are."""
+        return flat_state.flatten(self.fetch(tree))
+
+    def sharding(
+        self, name: str, shape: tuple[int, ...]
+    ) -> jax.sharding.Sharding | None:
+        """How `place` shards an array of a checkpoint; None to read it to the host."""
+        del name, shape
+        return None
+
+    def split(self, batch: np.ndarray) -> Any:
         """A global batch [B, ...] as this process's rows [devices here, B / devices].
 
         Device 0 takes the first examples: groups of m consecutive ones stay the same
@@ -98,6 +140,12 @@ class Layout:
         rows = batch.reshape(self.count, -1, *batch.shape[1:])
         start = jax.process_index() * len(self.local)
         return rows[start : start + len(self.local)]
+
+    @functools.cached_property
+    def greatest(self) -> Callable[[int], Any]:
+        """(this process's integer) -> the largest of all processes, for `fetch`."""
+        largest = self.map(lambda x: jax.lax.pmax(x, self.axis_name))
+        return lambda value: largest(self.spread(np.int32(value)))
 
 
 def layout(devices: int = 0) -> Layout:

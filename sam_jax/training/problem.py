@@ -13,7 +13,7 @@ from sam_jax import data, losses, models
 from sam_jax.core.gradient import Gradient
 from sam_jax.data.streams import Purpose
 from sam_jax.models import own as own_networks
-from sam_jax.training import parallel, robust
+from sam_jax.training import flat_state, parallel, robust, sharded
 from sam_jax.training import step as steps
 from sam_jax.training.configuration import (
     Config,
@@ -36,12 +36,31 @@ FROM_PYTHON = (
 KNOBS = [name.removeprefix("model.") for name in KEYS if name.startswith("model.")]
 
 
-def check_batches(config: Config, devices: int) -> None:
+def create_layout(config: Config) -> parallel.Layout:
+    """The devices of a run, and how they share its state and its batches.
+
+    Raises: ConfigError for devices that are not there, or that the mesh does not fit.
+    """
+    settings = config.parallel
+    if settings.kind == "pmap":
+        return parallel.layout(config.devices)
+    return sharded.layout(
+        config.devices,
+        settings.data,
+        settings.fsdp,
+        settings.tensor,
+        settings.min_size,
+        settings.rules,
+    )
+
+
+def check_batches(config: Config, layout: parallel.Layout) -> None:
     """Checks how batches and groups fit to the devices, and BatchNorm to the groups."""
-    parallel.per_device(config.batch_size, devices, "batch_size")
-    parallel.per_device(config.eval.batch_size, devices, "eval.batch_size")
+    parallel.per_device(config.batch_size, layout.shares, "batch_size")
+    parallel.per_device(config.eval.batch_size, layout.shares, "eval.batch_size")
     m = group_size(config)
-    check_groups(m, config.batch_size, devices)
+    check_groups(m, config.batch_size, layout.shares)
+    check_groups(m, config.batch_size, layout.width)
     if ":" in config.model.name:
         return  # `check_network` looks at the network itself
     statistics = "axis_name" in models.allowed_options(config.model.name)
@@ -205,14 +224,15 @@ def model_options(config: Config) -> dict[str, Any]:
 
 
 def create_model(
-    config: Config, num_classes: int, devices: int, m: int, module: Any = None
+    config: Config, num_classes: int, width: int, m: int, module: Any = None
 ) -> nn.Module:
     """The network, its BatchNorm over groups of m examples wherever they are.
 
     Args:
+      width: places of the axis that the step is mapped over.
       module: given from Python, or what makes one; None for that of config.model.
     """
-    axes = steps.normalization_axes(m, config.batch_size, devices)
+    axes = steps.normalization_axes(m, config.batch_size, width)
     if module is not None:
         known = own_networks.allowed_options(module)
         options = config.model.options.to_dict()
@@ -300,19 +320,34 @@ def check_mask(config: Config, module: nn.Module, examples: Examples) -> None:
     """Raises ConfigError if config.sam.only_norm leaves nothing to perturb."""
     if config.sam.kind == "erm" or not config.sam.only_norm:
         return
+    params = _parameter_shapes(module, examples)
+    if not any(jax.tree.leaves(norm_layers(params))):
+        raise ConfigError(
+            f"Received sam.only_norm=True with model.name={config.model.name!r}, which "
+            "has no normalisation layers to perturb; take a ResNet, or set "
+            "sam.only_norm=False."
+        )
+
+
+def check_rules(layout: parallel.Layout, module: nn.Module, examples: Examples) -> None:
+    """Raises ConfigError if config.parallel.rules do not fit the parameters."""
+    if not isinstance(layout, sharded.Layout) or not layout.rule.given:
+        return
+    params = flat_state.by_name({"params": _parameter_shapes(module, examples)})
+    try:
+        layout.rule.check({name: leaf.shape for name, leaf in params.items()})
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _parameter_shapes(module: nn.Module, examples: Examples) -> Any:
     init = functools.partial(
         models.start,
         module,
         image_shape=examples.images.shape[1:],
         input_dtype=examples.input_dtype,
     )
-    made = jax.eval_shape(init, jax.random.key(0))
-    if not any(jax.tree.leaves(norm_layers(made["params"]))):
-        raise ConfigError(
-            f"Received sam.only_norm=True with model.name={config.model.name!r}, which "
-            "has no normalisation layers to perturb; take a ResNet, or set "
-            "sam.only_norm=False."
-        )
+    return jax.eval_shape(init, jax.random.key(0))["params"]
 
 
 def create_paired(config: Config) -> steps.PairedLoss | None:

@@ -8,6 +8,7 @@ a run goes on from there bit for bit.
 
 import pathlib
 import shutil
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -49,23 +50,26 @@ class Saver:
             workdir / "unfinished", run=run, unit="step"
         )
 
-    def start(self, initial: State) -> Now:
+    def start(self, initial: Callable[[], State]) -> Now:
         """The newest state that is whole; the initial one if there is none.
 
         Raises: CheckpointError as `Checkpoints.restore`.
         """
-        finished, within = self._finished.restore(), self._within.restore(needed=False)
-        start = Now(initial, 0, [], None, 0.0)
-        state = None
+        shardings = self._layout.sharding
+        finished = self._finished.restore(shardings=shardings)
+        within = self._within.restore(needed=False, shardings=shardings)
+        template: Any = jax.eval_shape(initial)
+        start, state = Now(template, 0, [], None, 0.0), None
         if finished is not None:
             state, record = finished.state, finished.record
-            start = Now(initial, finished.number, [], record, record["seconds"])
+            start = Now(template, finished.number, [], record, record["seconds"])
         if within is not None and within.record["epoch"] >= start.epoch:
             state = within.state
-            start = Now(initial, **within.record)
-        if state is not None:
-            start = start._replace(state=flat_state.unflatten(initial, state))
-        return start._replace(state=self._layout.replicate(start.state))
+            start = Now(template, **within.record)
+        if state is None:
+            return start._replace(state=self._layout.place(initial()))
+        state = flat_state.unflatten(template, state)
+        return start._replace(state=self._layout.place(state))
 
     def after_epoch(
         self, state: State, history: list[Record], always: bool = False
@@ -76,11 +80,12 @@ class Saver:
         best = None if chosen is None else chosen["epoch"]
         due = is_due(epoch - 1, self._settings.every_epochs, self._epochs)
         if due or always or epoch == best:
-            self._finished.save(epoch, self._fetch(state), history[-1], best)
+            kept = self._layout.snapshot(state)
+            self._finished.save(epoch, kept, history[-1], best)
 
     def within_epoch(self, now: Now) -> None:
         """Saves where a run is in the midst of an epoch."""
-        state, record = self._fetch(now.state), now._asdict()
+        state, record = self._layout.snapshot(now.state), now._asdict()
         del record["state"]
         self._within.save(int(state["step"]), state, record)
 
@@ -91,9 +96,6 @@ class Saver:
         """
         self._finished.wait()
         self._within.wait()
-
-    def _fetch(self, state: State) -> flat_state.Arrays:
-        return flat_state.flatten(self._layout.fetch(state))
 
     def __enter__(self) -> "Saver":
         return self

@@ -75,8 +75,8 @@ def build(
 
     Raises: ValueError for whatever does not fit together.
     """
-    layout = parallel.layout(config.devices)
-    problem.check_batches(config, layout.count)
+    layout = problem.create_layout(config)
+    problem.check_batches(config, layout)
     examples, parts, num_classes = problem.load_examples(config, dataset)
     arrays = {n: a for n, a in examples._asdict().items() if a is not None}
     checksum = flat_state.checksum(arrays)
@@ -88,10 +88,11 @@ def build(
             "batch no larger than the training set."
         )
     own = problem.create_model(config, num_classes, 1, size, module)
-    draws = problem.check_network(config, own, examples, num_classes, layout.count)
+    draws = problem.check_network(config, own, examples, num_classes, layout.width)
     programs = compile_programs(_shared(config), num_classes, layout, module, draws)
     module, loss = programs.module, programs.loss
     problem.check_mask(config, module, examples)
+    problem.check_rules(layout, module, examples)
     return Setup(
         layout=layout,
         examples=_on_device(examples, layout, like),
@@ -119,6 +120,7 @@ def build(
             examples.images.shape[1:],
             examples.input_dtype,
             read_weights(config.init_from),
+            layout.create,
         ),
         checksum=checksum,
     )
@@ -158,7 +160,7 @@ def compile_programs(
     """
 
     def make_module(m: int) -> nn.Module:
-        return problem.create_model(config, num_classes, layout.count, m, module)
+        return problem.create_model(config, num_classes, layout.width, m, module)
 
     network, loss = make_module(config.batch_size), problem.create_loss(config)
     optimizer = states.make_optimizer(config.optimizer)
@@ -202,7 +204,7 @@ def map_step(
         paired=problem.create_paired(config),
         draws=draws,
     )
-    return layout.map(step, donate=(0,))
+    return layout.map(step, rows=(3, 4), donate=(0,))
 
 
 MOST_STEPS = 2**26  # their coefficients are in memory
@@ -250,19 +252,26 @@ def initial_state(
     image_shape: tuple[int, ...],
     input_dtype: Any,
     pretrained: flat_state.Arrays | None,
+    create: Callable[[Callable[[], states.State]], states.State],
 ) -> states.State:
     """The state before step 0: random weights, or those of another run.
 
+    Args:
+      create: makes the random one, where a layout wants it.
+
     Raises: CheckpointError if the other run's network is another one.
     """
-    state = states.create(
-        module,
-        optimizer,
-        seed=config.seed,
-        image_shape=image_shape,
-        input_dtype=input_dtype,
-        dtype=problem.param_dtype(config),
-        ema=config.ema.decay > 0,
+    state = create(
+        functools.partial(
+            states.create,
+            module,
+            optimizer,
+            seed=config.seed,
+            image_shape=image_shape,
+            input_dtype=input_dtype,
+            dtype=problem.param_dtype(config),
+            ema=config.ema.decay > 0,
+        )
     )
     if pretrained is not None:
         start = {"params": state.params, "batch_stats": state.batch_stats}

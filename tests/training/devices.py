@@ -39,10 +39,12 @@ class Net(nn.Module):
     normalized: bool
     axis_name: str | None = None
     axis_index_groups: tuple | None = None
+    hidden: int = 4
+    classes: int = 3
 
     @nn.compact
     def __call__(self, images, train):
-        x = nn.Dense(4)(images.reshape(len(images), -1))
+        x = nn.Dense(self.hidden)(images.reshape(len(images), -1))
         if self.normalized:
             x = nn.BatchNorm(
                 not train,
@@ -50,7 +52,7 @@ class Net(nn.Module):
                 axis_name=self.axis_name,
                 axis_index_groups=self.axis_index_groups,
             )(x)
-        return nn.Dense(3)(jax.numpy.tanh(x))
+        return nn.Dense(self.classes)(jax.numpy.tanh(x))
 
 
 def steps(m, devices, kind="sam"):

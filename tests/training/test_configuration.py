@@ -188,4 +188,5 @@ def test_every_key_is_read(tmp_path, monkeypatch):
     loop.prepare(tiny(**attack, attack__eval_steps=1), tmp_path / "attack")
     gce = {"loss__name": "generalized_cross_entropy", "loss__q": 0.5}
     loop.prepare(tiny(**gce), tmp_path / "gce")
+    loop.prepare(tiny(parallel__kind="sharded"), tmp_path / "sharded")
     assert set(configuration.KEYS) - read == set()
