@@ -73,13 +73,14 @@ class Point(NamedTuple):
     def require_objective(self, name: str) -> Objective:
         """The oracle as an Objective.
 
-        Raises: ValueError for a bare grad_fn.
+        Raises: ValueError for a bare grad_fn, a scalar loss, and microbatches.
         """
         if isinstance(self.oracle, Objective):
             return self.oracle
         raise ValueError(
-            f"{name} received a bare grad_fn, which hides outputs and losses; pass "
-            "objective=sam_jax.Objective(predict, loss)."
+            f"{name} received a bare grad_fn, a scalar loss or microbatches, which "
+            "hide outputs and losses; pass objective=sam_jax.Objective("
+            "predict, loss), whole."
         )
 
     def _pass(self, params: Tree) -> Gradient:

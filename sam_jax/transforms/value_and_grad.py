@@ -1,6 +1,7 @@
 """`value_and_grad`: SAM for a trainer that knows no more than `jax.value_and_grad`."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -67,13 +68,15 @@ def value_and_grad(
       of keys, with one batch: both passes draw the same. Groups and microbatches get
       keys of their own, the same in both passes: those that `jax.random.split(key, B)`
       has for their first example. aux is the mean over groups or microbatches.
-      `ascent_batch` is max_sum's, `ascent_key` random_perturbation's.
+      `ascent_batch` is max_sum's, `ascent_key` that of variants that draw at random.
 
     Raises: ValueError for options that the variant does not have, groups or
       microbatches that do not fill the batch, and a loss that is no scalar.
     """
     kind = _kind(kind, m, swap)
     variant = VARIANTS[kind]
+    m = variant.options.get("m") if m is None else m
+    draws = "seed" in inspect.signature(variant.transformation).parameters
     chosen = options if m is None else {**options, "m": m}
     checks.options(f"{NAME}, kind={kind!r},", chosen, list(variant.options))
     check_options(NAME, chosen)
@@ -92,7 +95,7 @@ def value_and_grad(
         ascent_key: jax.Array | None = None,
         **kwargs: Any,
     ) -> tuple[Any, Tree]:
-        if kind == "random_perturbation" and ascent_key is None:
+        if draws and ascent_key is None:
             raise ValueError(
                 f"{NAME} received no ascent_key for kind={kind!r}; call the function "
                 "that it returned with ascent_key=key, a new one in every step."

@@ -16,7 +16,11 @@ B = len(BATCH["y"])
 KEY = jax.random.key(3)
 PENALISED = sam_jax.Objective(OBJECTIVE.predict, OBJECTIVE.loss, l2_penalty(0.1))
 OTHER = {"x": BATCH["x"][::-1], "y": BATCH["y"]}
-EXTRA = {"max_sum": {"ascent_batch": OTHER}, "random_perturbation": {"ascent_key": KEY}}
+EXTRA = {
+    "max_sum": {"ascent_batch": OTHER},
+    "random_perturbation": {"ascent_key": KEY},
+    "esam": {"ascent_key": KEY},
+}
 
 
 def mean_loss(params, batch):
@@ -78,7 +82,10 @@ def test_it_is_a_step_written_by_hand_and_hands_loss_and_aux_on():
     np.testing.assert_allclose(aux["largest"], largest, rtol=1e-14)
 
 
-STATELESS = [name for name, v in VARIANTS.items() if not v.keeps]
+# Those that take the batch apart, or are told more in every step, go by optax.
+OTHERS = {"imb_sam", "focal_sam", "saf"}
+STATELESS = [name for name, v in VARIANTS.items() if not v.keeps and name not in OTHERS]
+APART = {"sam_direction", "sam_derivative", "esam"}
 
 
 @pytest.mark.parametrize("kind", STATELESS)
@@ -89,7 +96,7 @@ def test_every_kind_is_its_transform_with_the_loss_beside_it(kind):
     expected, _ = jax.jit(functools.partial(tx.update, objective=OBJECTIVE))(
         GRADS, tx.init(PARAMS), PARAMS, batch=BATCH, **extra
     )
-    loss_fn = OBJECTIVE if kind in ("sam_direction", "sam_derivative") else mean_loss
+    loss_fn = OBJECTIVE if kind in APART else mean_loss
     value, gradient = ours(loss_fn, kind=kind, **extra)
     assert_same((value, gradient), (OBJECTIVE.value(PARAMS, BATCH), expected), 1e-11)
 
@@ -278,6 +285,7 @@ def test_memory_holds_the_activations_of_one_microbatch(options):
         ({"m": 0}, "received m=0"),
         ({"accumulate": 3}, r"accumulate=3 for 8 examples.*\[1, 2, 4, 8\]"),
         ({"accumulate": 0}, "received accumulate=0"),
+        ({"kind": "sum_max", "accumulate": 3}, "accumulate=3 for 8 groups of m=1"),
         ({"m": 4, "accumulate": 4}, r"accumulate=4 for 2 groups of m=4.*\[1, 2\]"),
         ({"has_aux": True}, r"shape \(\) .*has_aux=True; it must return \(loss, aux\)"),
     ],
