@@ -58,6 +58,15 @@ def terms(function, params):
     return penalty.terms(dataclasses.replace(objective, penalty=function), params)
 
 
+def test_a_penalty_of_arrays_on_a_mesh_is_found_to_be_the_same():
+    kinds = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((1,), ("data",), axis_types=kinds, devices=jax.devices()[:1])
+    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    function, *expected = FOUND["less"]
+    received = terms(function, jax.device_put(PARAMS, whole))
+    assert [term.factor for term in received] == [term.factor for term in expected]
+
+
 @pytest.mark.parametrize("name", FOUND)
 def test_what_a_penalty_is_found_to_be(name):
     function, *expected = FOUND[name]

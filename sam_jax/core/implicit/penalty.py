@@ -141,6 +141,10 @@ def _quotient(eqn: JaxprEqn, facts: Sequence[Fact]) -> Fact | None:
     return None
 
 
+def _same(eqn: JaxprEqn, facts: Sequence[Fact]) -> Fact:
+    return facts[0]
+
+
 def _first_power(eqn: JaxprEqn, facts: Sequence[Fact]) -> Fact | None:
     return facts[0] if eqn.params["y"] == 1 else None
 
@@ -171,6 +175,7 @@ RULES: Mapping[str, Rule] = {
     "dot_general": _product_with_a_scalar,
     "div": _quotient,
     "integer_pow": _first_power,
+    "reshard": _same,  # of arrays on a mesh
     "broadcast_in_dim": _spread,
     "add": _sum,
     "add_any": _sum,
