@@ -76,9 +76,7 @@ def estimate(run: Run) -> Estimate:
         )
         ascents = sum(chosen)
     sizes = jax.tree.leaves(jax.eval_shape(setup.initial_state).params)
-    state_bytes = sum(x.nbytes for x in jax.tree.leaves(state)) // len(
-        setup.layout.local
-    )
+    state_bytes = sum(x.addressable_data(0).nbytes for x in jax.tree.leaves(state))
     ascent_step = setup.ascent_step if ascents else None
     plain_step = setup.plain_step if ascents < total else None
     peak = _peak(run, ascent_step or setup.plain_step, state)
