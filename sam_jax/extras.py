@@ -21,7 +21,13 @@ EXTRAS = {
         "tensorboardX",
         "tqdm",
     ),
-    "data": ("array_record", "importlib_resources", "PIL", "tensorflow_datasets"),
+    "data": (
+        "PIL",
+        "array_record",
+        "grain",
+        "importlib_resources",
+        "tensorflow_datasets",
+    ),
     "flows": ("diffrax", "equinox", "lineax", "optimistix"),
 }
 

@@ -10,7 +10,7 @@ from sam_jax.data.dataset import (
     select_classes,
 )
 from sam_jax.data.embedded import two_gaussians
-from sam_jax.data.noise import add_label_noise
+from sam_jax.data.noise import add_label_noise, draw_label_noise
 from sam_jax.data.sources import NAMES, from_source, load
 from sam_jax.data.splits import (
     balanced_subset,
@@ -26,6 +26,7 @@ __all__ = [
     "add_label_noise",
     "augment",
     "balanced_subset",
+    "draw_label_noise",
     "epoch_batches",
     "from_source",
     "load",

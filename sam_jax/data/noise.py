@@ -1,7 +1,7 @@
 """Label noise, drawn once and fixed for a whole run."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int, Int32
@@ -43,42 +43,86 @@ def add_label_noise(
     Raises: ValueError for what is out of range, or an option of the other kind.
     """
     labels = np.asarray(labels)
-    n = len(labels)
+    _check_classes("labels", labels, checks.integer("num_classes", num_classes, 2))
+    options: dict[str, Any] = {"exclude_true": exclude_true, "mapping": mapping}
+    noise = draw_label_noise(
+        seed, len(labels), fraction, num_classes, kind=kind, **options
+    )
+    noisy = noise.replace(np.arange(len(labels)), labels)
+    return noisy, noisy != labels
+
+
+class LabelNoise(NamedTuple):
+    """What happens to the label of every example, before any label is known.
+
+    chosen: whether it is replaced, bool[n]. drawn: uniform noise's class, or by how
+      much it moves on from the true one, i[n]; None for asymmetric noise.
+    mapping: asymmetric noise's class for each, i[num_classes]; None for uniform noise.
+    """
+
+    chosen: np.ndarray
+    drawn: np.ndarray | None
+    mapping: np.ndarray | None
+    exclude_true: bool
+    num_classes: int
+
+    def replace(
+        self, numbers: Int[np.ndarray, " b"], labels: Int[np.ndarray, " b"]
+    ) -> Int32[np.ndarray, " b"]:
+        """The noisy labels of the examples of these numbers.
+
+        An example's label depends on its number and its true label alone: it is the
+        same in any order, in any batch and on any host.
+        """
+        labels = np.asarray(labels)
+        if self.mapping is not None:
+            other = self.mapping[labels]
+        else:
+            assert self.drawn is not None
+            other = self.drawn[numbers]
+            if self.exclude_true:
+                other = (labels + 1 + other) % self.num_classes
+        return np.where(self.chosen[numbers], other, labels).astype(np.int32)
+
+
+def draw_label_noise(
+    seed: Any,
+    n: int,
+    fraction: float,
+    num_classes: int,
+    *,
+    kind: str = "uniform",
+    exclude_true: bool = False,
+    mapping: Sequence[int] | None = None,
+) -> LabelNoise:
+    """The noise of `add_label_noise` for n examples, for labels that come later.
+
+    Raises: ValueError as `add_label_noise`.
+    """
     checks.integer("num_classes", num_classes, 2)
     checks.number("fraction", fraction, 0, 1)
-    _check_classes("labels", labels, num_classes)
     if kind not in NOISES:
         raise ValueError(f"Unknown label noise {kind!r}; known: {', '.join(NOISES)}.")
+    drawn = table = None
     if kind == "asymmetric":
-        target = _asymmetric(labels, num_classes, mapping, exclude_true)
+        table = _table(num_classes, mapping, exclude_true)
     elif mapping is None:
-        target = _uniform(seed, labels, num_classes, exclude_true)
+        high = num_classes - 1 if exclude_true else num_classes
+        drawn = streams.integers(n, high, seed, Purpose.NOISE, 1)
     else:
         raise ValueError(
             f"Received mapping={mapping!r} for uniform label noise, which has none; "
             "use kind='asymmetric'."
         )
-    chosen = streams.permutation(n, seed, Purpose.NOISE, 0)[: round(fraction * n)]
-    noisy = labels.astype(np.int32)
-    noisy[chosen] = target[chosen]
-    return noisy, noisy != labels
+    chosen = np.zeros(n, bool)
+    order = streams.permutation(n, seed, Purpose.NOISE, 0)
+    chosen[order[: round(fraction * n)]] = True
+    return LabelNoise(chosen, drawn, table, exclude_true, num_classes)
 
 
-def _uniform(
-    seed: Any, labels: Int[np.ndarray, " n"], num_classes: int, exclude_true: bool
-) -> Int[np.ndarray, " n"]:
-    if exclude_true:
-        step = streams.integers(len(labels), num_classes - 1, seed, Purpose.NOISE, 1)
-        return (labels + 1 + step) % num_classes
-    return streams.integers(len(labels), num_classes, seed, Purpose.NOISE, 1)
-
-
-def _asymmetric(
-    labels: Int[np.ndarray, " n"],
-    num_classes: int,
-    mapping: Sequence[int] | None,
-    exclude_true: bool,
-) -> Int[np.ndarray, " n"]:
+def _table(
+    num_classes: int, mapping: Sequence[int] | None, exclude_true: bool
+) -> Int[np.ndarray, " classes"]:
     if exclude_true:
         raise ValueError(
             "Received exclude_true=True for asymmetric label noise, whose mapping says "
@@ -91,7 +135,7 @@ def _asymmetric(
         )
     table = np.asarray(mapping)
     _check_classes("mapping", table, num_classes)
-    return table[labels]
+    return table
 
 
 def _check_classes(name: str, classes: np.ndarray, num_classes: int) -> None:

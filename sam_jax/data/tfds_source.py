@@ -178,6 +178,30 @@ def write_cache(path: Path, arrays: Arrays) -> None:
         )
 
 
+def open_records(
+    name: str, data_dir: str | os.PathLike | None, folder: Path
+) -> tuple[Any, Any, tuple[str, ...]]:
+    """Training and test records of a prepared set by number, and its class names.
+
+    ImageNet's labelled test images are its split "validation".
+
+    Raises: UnavailableDataError as `load`.
+    """
+
+    def opened(folder: Path) -> tuple[Any, Any, tuple[str, ...]]:
+        import tensorflow_datasets as tfds
+
+        builder = tfds.builder_from_directory(folder)
+        splits = builder.info.splits
+        test = "validation" if name.startswith("imagenet") else "test"
+        if test not in splits:
+            raise ValueError(f"it has the splits {', '.join(splits)}, and no {test}")
+        train, test = (builder.as_data_source(split) for split in ("train", test))
+        return train, test, tuple(builder.info.features["label"].names)
+
+    return _read(name, folder, data_dir, opened)
+
+
 def load_text(
     name: str, data_dir: str | os.PathLike | None = None
 ) -> dict[str, list[bytes]]:

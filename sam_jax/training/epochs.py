@@ -1,5 +1,6 @@
 """What an epoch is made of: its batches, which of its steps ascend, and its record."""
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -8,8 +9,9 @@ import jax
 import numpy as np
 
 from sam_jax import data
-from sam_jax.training import configuration
+from sam_jax.training import configuration, feeds
 from sam_jax.training.configuration import Config
+from sam_jax.training.examples import Examples
 from sam_jax.training.setup import Setup
 
 
@@ -32,6 +34,16 @@ def batches(
         streams.append(order(to_ascend_on=True))
     for batch in zip(*streams, strict=True):
         yield tuple(setup.layout.split(indices) for indices in batch)
+
+
+def feed(
+    config: Config, setup: Setup, epoch: int, start: int = 0
+) -> Iterator[tuple[Examples, tuple[np.ndarray, ...]]]:
+    """What the steps of an epoch take, from its step `start` on: examples, on the
+    devices or to be put there, and each batch's places among them.
+    """
+    left = itertools.islice(batches(config, setup, epoch), start, None)
+    return feeds.feed(setup.examples, left)
 
 
 def uses_ascent(settings: Config, epoch: int, step: int) -> bool:

@@ -112,11 +112,11 @@ def _step_seconds(run: Run, step: Step | None, state: Any) -> tuple[float | None
         return None, state
     setup, found = run.setup, []
     given = jax.tree.map(lambda values: values[-1], setup.coefficients)
-    batches = itertools.cycle(epochs.batches(run.config, setup, 0))
-    for batch in itertools.islice(batches, WARM + TIMED):
+    batches = itertools.cycle(epochs.feed(run.config, setup, 0))
+    for examples, batch in itertools.islice(batches, WARM + TIMED):
         start = time.perf_counter()
         spread = setup.layout.spread(given)
-        state, measured = step(state, setup.examples, spread, *batch)
+        state, measured = step(state, examples, spread, *batch)
         jax.block_until_ready((state, measured))
         found.append(time.perf_counter() - start)
     return float(np.median(found[WARM:])), state
@@ -136,8 +136,8 @@ def _peak(run: Run, step: Any, state: Any) -> int | None:
     """What the compiler says that the step needs at once, with data and state."""
     setup = run.setup
     given = jax.tree.map(lambda values: values[0], setup.coefficients)
-    batch = next(epochs.batches(run.config, setup, 0))
-    lowered = step.lower(state, setup.examples, setup.layout.spread(given), *batch)
+    examples, batch = next(epochs.feed(run.config, setup, 0))
+    lowered = step.lower(state, examples, setup.layout.spread(given), *batch)
     found = lowered.compile().memory_analysis()
     if found is None:
         return None

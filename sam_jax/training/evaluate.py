@@ -15,8 +15,9 @@ import numpy as np
 
 from sam_jax import losses, metrics
 from sam_jax.attacks.adversary import Adversary
-from sam_jax.training import parallel
+from sam_jax.training import feeds, parallel
 from sam_jax.training.examples import Examples
+from sam_jax.training.feeds import Streamed
 from sam_jax.training.network import evaluation_logits, training_logits
 from sam_jax.training.step import Loss
 
@@ -68,19 +69,19 @@ class Evaluator:
         self._sums = _mapped_sums(module, loss, layout)
 
     def __call__(
-        self, params: Tree, batch_stats: Tree, examples: Examples
+        self, params: Tree, batch_stats: Tree, examples: Examples | Streamed
     ) -> dict[str, float]:
         """{"test_loss": ..., "test_error": ..., ...}, means over every part.
 
         Of text they are means over all tokens, and perplexity and bits per byte are
         beside them.
         """
-        given_to_each = params, batch_stats, examples
-        total = self._total(self._sums, *given_to_each)
+        given_to_each = params, batch_stats
+        total = self._total(self._sums, examples, *given_to_each)
         given, true = total["given"], total["true"]
         results: dict[str, float] = {}
         if self._attack is not None:
-            attacked = self._total(self._attack, *given_to_each)
+            attacked = self._total(self._attack, examples, *given_to_each)
             for i, name in enumerate(self._parts):
                 if name in ROBUST_PARTS:
                     error = attacked.error_sum[i] / attacked.examples[i]
@@ -96,11 +97,15 @@ class Evaluator:
                 results[f"{name}_error_true"] = float(error)
         return results
 
-    def _total(self, sums: Callable, *given: Any) -> Any:
+    def _total(self, sums: Callable, examples: Examples | Streamed, *given: Any) -> Any:
         """Sums over all batches, one for every part."""
+        split = self._layout.split
+        rows = ((split(batch),) for batch, _ in self._batches)
         pending = [
-            sums(*given, self._layout.split(batch), self._layout.split(members))
-            for (batch, _), members in zip(self._batches, self._members, strict=True)
+            sums(*given, here, *places, split(members))
+            for (here, places), members in zip(
+                feeds.feed(examples, rows), self._members, strict=True
+            )
         ]
         fetched = [self._layout.fetch(p) for p in pending]
         return jax.tree.map(lambda *x: np.sum(x, 0, np.float64), *fetched)
@@ -245,13 +250,15 @@ class FreshStatistics:
 
         self._accumulate = layout.map(accumulate, rows=(3,))
 
-    def __call__(self, params: Tree, batch_stats: Tree, examples: Examples) -> Tree:
+    def __call__(
+        self, params: Tree, batch_stats: Tree, examples: Examples | Streamed
+    ) -> Tree:
         """Statistics like `batch_stats`; nothing for nothing."""
         total = jax.tree.map(jnp.zeros_like, batch_stats)
         if jax.tree.leaves(batch_stats):
-            for batch in self._batches:
-                batch = self._layout.split(batch)
-                total = self._accumulate(total, params, examples, batch)
+            rows = ((self._layout.split(batch),) for batch in self._batches)
+            for here, places in feeds.feed(examples, rows):
+                total = self._accumulate(total, params, here, *places)
         return total
 
 

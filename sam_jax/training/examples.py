@@ -53,6 +53,11 @@ class Examples(NamedTuple):
     scale: Array | float = 1.0
 
     @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(height, width, channels), or (length,) of text."""
+        return self.images.shape[1:]
+
+    @property
     def input_dtype(self) -> Any:
         """Of what the network gets: float32, or the integer type of tokens."""
         return jnp.float32 if self.mean is not None else self.images.dtype

@@ -73,6 +73,7 @@ def fits(planned: Sequence[tuple[Config, pathlib.Path]]) -> bool:
         and first.parallel.kind == "pmap"
         and parallel.layout(first.devices).count == 1
         and not configuration.ascends_on_own_batch(first.sam.kind)
+        and first.data.feed == "memory"
         and len({likeness(config) for config, _ in planned}) == 1
         and not any((workdir / "checkpoints").exists() for _, workdir in planned)
     )
@@ -105,9 +106,10 @@ def train(runs: Sequence[loop.Run]) -> list[dict[str, Any] | NonFiniteLoss]:
         )
     first, start = runs[0], time.monotonic()
     state = _stack([run.setup.initial_state() for run in runs])
-    examples = first.setup.examples._replace(
-        given=jnp.stack([run.setup.examples.given for run in runs])
-    )
+    held = [run.setup.examples for run in runs]
+    in_memory = [each for each in held if isinstance(each, Examples)]
+    given = jnp.stack([each.given for each in in_memory])
+    examples = in_memory[0]._replace(given=given)
     steps = _mapped_steps(first)
     with contextlib.ExitStack() as stack:
         asked = stack.enter_context(Requests(first.setup.layout))

@@ -242,6 +242,16 @@ KEYS: dict[str, Key] = {
         "0.2.0",
         whole(0, 0, "side of the images after means of blocks; 0 to leave them"),
     ),
+    "data.feed": run(
+        since(
+            "0.2.0",
+            choice(
+                "memory",
+                ("memory", "stream"),
+                "all examples on the devices, or read from records as the run goes on",
+            ),
+        )
+    ),
     "data.path": run(
         since("0.2.0", text("", "file or folder of data.name='text'; '' for others"))
     ),

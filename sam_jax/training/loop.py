@@ -6,7 +6,6 @@ runs it, from its newest checkpoint if there is one.
 
 import contextlib
 import dataclasses
-import itertools
 import math
 import os
 import pathlib
@@ -116,9 +115,9 @@ def _trace_step(run: Run) -> None:
     state = setup.layout.shapes(jax.eval_shape(setup.initial_state))
     given = jax.tree.map(lambda values: values[0], setup.coefficients)
     step = setup.ascent_step or setup.plain_step
-    batch = next(epochs.batches(run.config, setup, 0))
+    examples, batch = next(epochs.feed(run.config, setup, 0))
     try:
-        jax.eval_shape(step, state, setup.examples, setup.layout.spread(given), *batch)
+        jax.eval_shape(step, state, examples, setup.layout.spread(given), *batch)
     except (ValueError, TrainingError):
         raise
     except Exception as error:  # jax, flax and the user's own code raise all kinds
@@ -227,20 +226,16 @@ def take_steps(
         progress.step(measured[-1])
         return asked.read(shared)
 
-    left = itertools.islice(
-        epochs.batches(run.config, setup, epoch), len(measured), None
-    )
+    left = epochs.feed(run.config, setup, epoch, start=len(measured))
     first = epoch * setup.epoch_steps + len(measured)
-    for step, batch in enumerate(left, start=first):
+    for step, (examples, batch) in enumerate(left, start=first):
         take_step = setup.plain_step
         if setup.ascent_step is not None and epochs.uses_ascent(
             run.config.sam, epoch, step
         ):
             take_step = setup.ascent_step
         given = jax.tree.map(lambda values, t=step: values[t], setup.coefficients)
-        state, new = take_step(
-            state, setup.examples, setup.layout.spread(given), *batch
-        )
+        state, new = take_step(state, examples, setup.layout.spread(given), *batch)
         shared = asked.share()
         # The step runs while the host reads what the step before has measured.
         if pending is not None:

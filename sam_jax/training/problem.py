@@ -23,6 +23,7 @@ from sam_jax.training.configuration import (
     variant_options,
 )
 from sam_jax.training.examples import Augment, Examples
+from sam_jax.training.feeds import Streamed
 from sam_jax.training.keys import KEYS, LOSS_OPTIONS
 from sam_jax.transforms import VARIANTS, Point, norm_layers
 
@@ -247,7 +248,11 @@ def create_model(
 
 
 def check_network(
-    config: Config, module: nn.Module, examples: Examples, classes: int, devices: int
+    config: Config,
+    module: nn.Module,
+    examples: Examples | Streamed,
+    classes: int,
+    devices: int,
 ) -> bool:
     """Checks a network of one's own; returns whether it has dropout.
 
@@ -257,8 +262,9 @@ def check_network(
     name = config.model.name
     if ":" not in name:
         return False
-    length = examples.given.shape[1:]
-    inputs = jax.ShapeDtypeStruct((2, *examples.images.shape[1:]), examples.input_dtype)
+    shape, dtype = examples.image_shape, examples.input_dtype
+    length = shape if jnp.issubdtype(dtype, jnp.integer) else ()  # of text
+    inputs = jax.ShapeDtypeStruct((2, *shape), dtype)
     try:
         found = own_networks.check(module, name, inputs, (2, *length, classes))
     except ValueError as error:
@@ -316,7 +322,9 @@ def create_mask(config: Config) -> steps.Mask | None:
     return norm_layers if config.sam.only_norm else None
 
 
-def check_mask(config: Config, module: nn.Module, examples: Examples) -> None:
+def check_mask(
+    config: Config, module: nn.Module, examples: Examples | Streamed
+) -> None:
     """Raises ConfigError if config.sam.only_norm leaves nothing to perturb."""
     if config.sam.kind == "erm" or not config.sam.only_norm:
         return
@@ -329,7 +337,9 @@ def check_mask(config: Config, module: nn.Module, examples: Examples) -> None:
         )
 
 
-def check_rules(layout: parallel.Layout, module: nn.Module, examples: Examples) -> None:
+def check_rules(
+    layout: parallel.Layout, module: nn.Module, examples: Examples | Streamed
+) -> None:
     """Raises ConfigError if config.parallel.rules do not fit the parameters."""
     if not isinstance(layout, sharded.Layout) or not layout.rule.given:
         return
@@ -340,11 +350,11 @@ def check_rules(layout: parallel.Layout, module: nn.Module, examples: Examples) 
         raise ConfigError(str(error)) from None
 
 
-def _parameter_shapes(module: nn.Module, examples: Examples) -> Any:
+def _parameter_shapes(module: nn.Module, examples: Examples | Streamed) -> Any:
     init = functools.partial(
         models.start,
         module,
-        image_shape=examples.images.shape[1:],
+        image_shape=examples.image_shape,
         input_dtype=examples.input_dtype,
     )
     return jax.eval_shape(init, jax.random.key(0))["params"]

@@ -20,12 +20,14 @@ from sam_jax.training import (
     parallel,
     problem,
     robust,
+    streaming,
 )
 from sam_jax.training import state as states
 from sam_jax.training import step as steps
 from sam_jax.training.configuration import Config, ConfigError, group_size
 from sam_jax.training.evaluate import Evaluator, FreshStatistics
 from sam_jax.training.examples import Examples
+from sam_jax.training.feeds import Streamed
 from sam_jax.training.keys import Change
 from sam_jax.transforms import Point
 
@@ -36,7 +38,8 @@ Step = Callable[..., tuple[states.State, steps.Metrics]]
 class Setup:
     """A run's compiled and loaded parts.
 
-    layout: its devices. examples: on every device. train: indices of training examples.
+    layout: its devices. examples: on every device, or streamed.
+    train: indices of training examples.
     epoch_steps: steps an epoch. coefficients: of every step, f[steps].
     module: called with (images, train). loss: (logits, labels) -> per-example losses.
     plain_step, ascent_step: mapped; the latter None for a run without ascent.
@@ -47,7 +50,7 @@ class Setup:
     """
 
     layout: parallel.Layout
-    examples: Examples
+    examples: Examples | Streamed
     train: np.ndarray
     epoch_steps: int
     coefficients: steps.Coefficients
@@ -77,9 +80,13 @@ def build(
     """
     layout = problem.create_layout(config)
     problem.check_batches(config, layout)
-    examples, parts, num_classes = problem.load_examples(config, dataset)
-    arrays = {n: a for n, a in examples._asdict().items() if a is not None}
-    checksum = flat_state.checksum(arrays)
+    loaded: tuple[Examples | Streamed, dict[str, np.ndarray], int]
+    if config.data.feed == "stream":
+        loaded = streaming.load_examples(config, dataset)
+    else:
+        loaded = problem.load_examples(config, dataset)
+    examples, parts, num_classes = loaded
+    checksum = _checksum(examples)
     parallel.agree("their data", checksum)
     train, size = parts["train"], config.batch_size
     if len(train) < size:
@@ -117,7 +124,7 @@ def build(
             config,
             module,
             programs.optimizer,
-            examples.images.shape[1:],
+            examples.image_shape,
             examples.input_dtype,
             read_weights(config.init_from),
             layout.create,
@@ -126,12 +133,24 @@ def build(
     )
 
 
+def _checksum(examples: Examples | Streamed) -> int:
+    if isinstance(examples, Streamed):
+        return examples.checksum()
+    arrays = {n: a for n, a in examples._asdict().items() if a is not None}
+    return flat_state.checksum(arrays)
+
+
 def _on_device(
-    examples: Examples, layout: parallel.Layout, like: Setup | None
-) -> Examples:
-    """The examples on every device; given labels alone where another has the rest."""
+    examples: Examples | Streamed, layout: parallel.Layout, like: Setup | None
+) -> Examples | Streamed:
+    """The examples on every device; given labels alone where another has the rest.
+    Streamed ones stay where they are.
+    """
+    if isinstance(examples, Streamed):
+        return examples
     if like is None:
         return layout.replicate(examples)
+    assert isinstance(like.examples, Examples)
     return like.examples._replace(given=layout.replicate(examples.given))
 
 
