@@ -98,6 +98,13 @@ def find(name: str, data_dir: str | os.PathLike | None = None) -> Path:
 
 def how_to_prepare(name: str, data_dir: str | os.PathLike | None = None) -> str:
     """The commands that prepare a data set, as they are typed."""
+    if name not in NAMES:
+        place = f", data_dir={str(root(data_dir))!r}" if data_dir else ""
+        return (
+            "in an environment that has TensorFlow, with `import tensorflow_datasets "
+            f"as tfds; tfds.builder({name!r}, file_format={FORMAT!r}{place})"
+            ".download_and_prepare()`"
+        )
     option = f"--data_dir={root(data_dir)}" if data_dir else ""
     make = f"make data NAME={name}" + (f" ARGS={option}" if option else "")
     python = f"python -m sam_jax.data.prepare {name} {option}".rstrip()

@@ -152,7 +152,11 @@ def test_texts_of_tfds_are_read_without_tensorflow(tmp_path):
         ("stdlib", {"length": 10**9}, r"corpus of \d+ bytes to train on; give more"),
         ("stdlib", {"size": 4}, "size=4 for the text 'stdlib', which has neither"),
         ("stdlib", {"classes": ("a",)}, r"classes=\('a',\)"),
-        ("tiny_shakespeare", {"data_dir": "/no/such"}, "NAME=tiny_shakespeare"),
+        (
+            "tiny_shakespeare",
+            {"data_dir": "/no/such"},
+            r"tfds.builder\('tiny_shakespeare', file_format='array_record'",
+        ),
     ],
 )
 def test_what_is_no_text_is_refused(name, options, message):
