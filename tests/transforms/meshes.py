@@ -58,6 +58,16 @@ def predict(p, b):
 OBJECTIVE = sam_jax.Objective(predict, loss)
 
 
+# What takes (params, batch) and has no device axis of its own.
+TOOLS = {
+    "norms": functools.partial(sam_jax.per_example_norms, OBJECTIVE),
+    "clipped": functools.partial(sam_jax.clipped_gradient, OBJECTIVE, clip=0.5),
+    "noise": functools.partial(sam_jax.gradient_noise_scale, OBJECTIVE),
+    "accumulated": sam_jax.value_and_grad(OBJECTIVE.value, rho=0.3, accumulate=2),
+    "in groups": sam_jax.value_and_grad(OBJECTIVE, rho=0.3, m=2, accumulate=4),
+}
+
+
 def results(params, batch, other, axis_name=None):
     """The updates of every transform, and the norms of single examples."""
     found = {}
@@ -100,8 +110,10 @@ def distances(received, expected):
 
 def main():
     expected = jax.device_get(jax.jit(results)(PARAMS, BATCH, OTHER))
-    norms = jax.jit(functools.partial(sam_jax.per_example_norms, OBJECTIVE))
-    expected["norms"] = jax.device_get(norms(PARAMS, BATCH))
+    tools = {name: jax.jit(tool) for name, tool in TOOLS.items()}
+    expected_of_tools = {
+        name: jax.device_get(tool(PARAMS, BATCH)) for name, tool in tools.items()
+    }
     found = {}
     for types, weights in (
         (AxisType.Auto, "split"),
@@ -111,9 +123,10 @@ def main():
         mesh, args = on_mesh(types, weights)
         with jax.set_mesh(mesh):
             received = dict(jax.jit(results)(*args))
-            received["norms"] = norms(*args[:2])
-        found[f"{types.name}, {weights}"] = distances(received, expected)
-    del expected["norms"]
+            received |= {name: tool(*args[:2]) for name, tool in tools.items()}
+        found[f"{types.name}, {weights}"] = distances(
+            received, expected | expected_of_tools
+        )
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     spec = PartitionSpec("data")
     mapped = jax.shard_map(

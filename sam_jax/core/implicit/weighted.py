@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from sam_jax.core import trees
 from sam_jax.core.implicit.clean_pass import Clean
 from sam_jax.core.implicit.network import Network
+from sam_jax.ops import layouts
 
 Tree = Any
 
@@ -40,7 +41,7 @@ def weighted_sum(
 
     found = jax.tree.leaves(rebuild(jax.grad(read)(leaves), fill=0))
     for i, copies in clean.gradient.copies.items():
-        found[i] = jnp.tensordot(sizes, trees.widen(copies), 1)
+        found[i] = _scaled_sum(sizes, copies)
     penalty = network.objective.penalty_gradient(params)
     if penalty is not None:
         slopes = jax.tree.leaves(penalty)
@@ -76,4 +77,7 @@ def _inner_products(
 
 
 def _scaled_sum(sizes: jax.Array, parts: jax.Array) -> jax.Array:
-    return jnp.tensordot(sizes, trees.widen(parts), 1)
+    """sum over J of sizes_J parts_J."""
+    wide = trees.widen(parts)
+    sizes = sizes.astype(wide.dtype)
+    return layouts.product(sizes, wide, (((0,), (0,)), ((), ())))
