@@ -119,8 +119,14 @@ def unit(tree: Tree) -> Tree:
 
     A tree with an entry that is not finite becomes NaN: it must not pass for zero.
     """
-    small = scale(tree, 1 / power_of_two(tree))
-    return scale(small, reciprocal(jnp.sqrt(dot(small, small))))
+    power = power_of_two(tree)
+    small = scale(tree, 1 / power)
+    inverse = reciprocal(jnp.sqrt(dot(small, small)))
+    # Not `small` again, which XLA would then keep in memory: the same product, bit for
+    # bit, from the tree itself, in two factors of which none over- or underflows.
+    _, exponent = jnp.frexp(power)
+    half = jnp.ldexp(jnp.ones_like(power), exponent // 2)
+    return scale(scale(tree, 1 / half), inverse / (power / half))
 
 
 def add(a: Tree, b: Tree) -> Tree:
