@@ -22,8 +22,8 @@ from sam_jax.training import (
     configuration,
     epochs,
     lock,
+    own,
     parallel,
-    problem,
     saving,
     summary,
     writer,
@@ -92,9 +92,9 @@ def prepare(
     """
     values = configuration.flatten(config)
     if module is not None:
-        values["model.name"] = problem.GIVEN_MODULE
+        values["model.name"] = own.GIVEN_MODULE
     if dataset is not None:
-        values["data.name"] = problem.GIVEN_DATA
+        values["data.name"] = own.GIVEN_DATA
     checked = configuration.check(configuration.nest(values))
     parallel.agree("their configuration", configuration.fingerprint(checked))
     built = build(checked, None if like is None else like.setup, module, dataset)

@@ -13,7 +13,7 @@ from sam_jax import data, losses, models
 from sam_jax.core.gradient import Gradient
 from sam_jax.data.streams import Purpose
 from sam_jax.models import own as own_networks
-from sam_jax.training import flat_state, parallel, robust, sharded
+from sam_jax.training import flat_state, own, parallel, robust, sharded
 from sam_jax.training import step as steps
 from sam_jax.training.configuration import (
     Config,
@@ -27,12 +27,6 @@ from sam_jax.training.feeds import Streamed
 from sam_jax.training.keys import KEYS, LOSS_OPTIONS
 from sam_jax.transforms import VARIANTS, Point, norm_layers
 
-# What a run's config.json says of what was given from Python.
-GIVEN_MODULE, GIVEN_DATA = "given:module", "given:dataset"
-FROM_PYTHON = (
-    "was given from Python; read it with sam_jax.analysis.restore.read(workdir, "
-    "module=..., dataset=...)."
-)
 # The keys of config.model that are options of a network.
 KNOBS = [name.removeprefix("model.") for name in KEYS if name.startswith("model.")]
 
@@ -63,7 +57,7 @@ def check_batches(config: Config, layout: parallel.Layout) -> None:
     check_groups(m, config.batch_size, layout.shares)
     check_groups(m, config.batch_size, layout.width)
     if ":" in config.model.name:
-        return  # `check_network` looks at the network itself
+        return  # `own.check_network` looks at the network itself
     statistics = "axis_name" in models.allowed_options(config.model.name)
     if m == 1 and statistics and config.model.norm == "batch":
         raise ConfigError(
@@ -132,9 +126,9 @@ def _load(config: Config, dataset: data.Dataset | None) -> data.Dataset:
     settings = config.data
     if dataset is not None:
         classes, size = settings.classes or None, settings.resize
-        return data.from_source(dataset, GIVEN_DATA, classes, size)
-    if settings.name == GIVEN_DATA:
-        raise ConfigError(f"The data set of this run {FROM_PYTHON}")
+        return data.from_source(dataset, own.GIVEN_DATA, classes, size)
+    if settings.name == own.GIVEN_DATA:
+        raise ConfigError(f"The data set of this run {own.FROM_PYTHON}")
     return data.load(
         settings.name,
         classes=settings.classes or None,
@@ -210,12 +204,12 @@ def model_options(config: Config) -> dict[str, Any]:
     """Those keys of config.model that its network has and that are set; of a network
     of one's own, model.options.
     """
-    own = config.model.options.to_dict()
+    options = config.model.options.to_dict()
     if ":" in config.model.name:
-        return own
-    if own:
+        return options
+    if options:
         raise ConfigError(
-            f"Received model.options={own} with model.name={config.model.name!r}, "
+            f"Received model.options={options} with model.name={config.model.name!r}, "
             "whose options are keys of their own, such as model.width; set "
             "model.options={}."
         )
@@ -238,53 +232,13 @@ def create_model(
         known = own_networks.allowed_options(module)
         options = config.model.options.to_dict()
         options |= axes if "axis_name" in known else {}
-        return own_networks.create(module, GIVEN_MODULE, num_classes, **options)
-    if config.model.name == GIVEN_MODULE:
-        raise ConfigError(f"The network of this run {FROM_PYTHON}")
+        return own_networks.create(module, own.GIVEN_MODULE, num_classes, **options)
+    if config.model.name == own.GIVEN_MODULE:
+        raise ConfigError(f"The network of this run {own.FROM_PYTHON}")
     options = model_options(config)
     if "axis_name" in models.allowed_options(config.model.name):
         options |= axes
     return models.create(config.model.name, num_classes=num_classes, **options)
-
-
-def check_network(
-    config: Config,
-    module: nn.Module,
-    examples: Examples | Streamed,
-    classes: int,
-    devices: int,
-) -> bool:
-    """Checks a network of one's own; returns whether it has dropout.
-
-    Raises: ConfigError of one line for a network that is not called as ours are, and
-      for BatchNorm whose statistics would not be those of a group.
-    """
-    name = config.model.name
-    if ":" not in name:
-        return False
-    shape, dtype = examples.image_shape, examples.input_dtype
-    length = shape if jnp.issubdtype(dtype, jnp.integer) else ()  # of text
-    inputs = jax.ShapeDtypeStruct((2, *shape), dtype)
-    try:
-        found = own_networks.check(module, name, inputs, (2, *length, classes))
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    if not found.statistics:
-        return found.draws
-    if group_size(config) == 1:
-        raise ConfigError(
-            f"Received model.name={name!r}, which has BatchNorm, with groups of one "
-            "example, for which batch statistics are not defined; normalise otherwise, "
-            "or set a larger sam.m."
-        )
-    if devices > 1 and not hasattr(module, "axis_name"):
-        raise ConfigError(
-            f"Received model.name={name!r}, which has BatchNorm, for {devices} "
-            "devices; give it the fields axis_name and axis_index_groups, and hand "
-            "them to its BatchNorm, so that statistics are those of a group; or set "
-            "devices=1."
-        )
-    return found.draws
 
 
 def create_loss(config: Config) -> steps.Loss:

@@ -17,6 +17,7 @@ from sam_jax.training import (
     checkpoint,
     configuration,
     flat_state,
+    own,
     parallel,
     problem,
     robust,
@@ -94,8 +95,8 @@ def build(
             f"Received batch_size={size} for {len(train)} training examples; take a "
             "batch no larger than the training set."
         )
-    own = problem.create_model(config, num_classes, 1, size, module)
-    draws = problem.check_network(config, own, examples, num_classes, layout.width)
+    network = problem.create_model(config, num_classes, 1, size, module)
+    draws = own.check_network(config, network, examples, num_classes, layout.width)
     programs = compile_programs(_shared(config), num_classes, layout, module, draws)
     module, loss = programs.module, programs.loss
     problem.check_mask(config, module, examples)
