@@ -59,7 +59,8 @@ def value_and_grad(
       kind: variant by its name in the table of variants, one without a state; "sam" by
         default, "sum_max" with an m. Its options follow: normalize=False, eta=0.1, ...
       mask: bools like params, the leaves that are perturbed; None for all.
-      axis_name: mapped axis of devices that share a global batch, as in `sam`.
+      axis_name: mapped axis of devices that share a global batch, as in `sam`; rngs are
+        then this device's own, and microbatches parts of its batch.
 
     Returns: f(params, batch, *args, rngs=None, ascent_batch=None, ascent_key=None,
       **kwargs) -> (value, gradient), or ((value, aux), gradient); value and aux at w,
