@@ -18,7 +18,7 @@ from jax.extend.core import (
     Primitive,
     jaxprs_in_params,
 )
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching, mlir, partial_eval
 
 __all__ = [
     "ClosedJaxpr",
@@ -34,6 +34,7 @@ __all__ = [
     "type_of",
     "varying",
     "varying_axes",
+    "without_unused",
 ]
 
 # jax wraps a primitive written in its high-level interface, such as `jax.checkpoint`
@@ -91,6 +92,13 @@ def bilinear(
     batching.primitive_batchers[primitive] = batch
     mlir.register_lowering(primitive, mlir.lower_fun(value, multiple_results=False))
     return primitive
+
+
+def without_unused(jaxpr: ClosedJaxpr) -> ClosedJaxpr:
+    """The same function without the equations that none of its outputs needs."""
+    used = [True] * len(jaxpr.jaxpr.outvars)
+    inner, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, used, instantiate=True)
+    return ClosedJaxpr(inner, jaxpr.consts)
 
 
 def process_store() -> Any:

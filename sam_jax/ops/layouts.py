@@ -6,7 +6,7 @@ The operations here say how. Arrays without such a mesh are treated as `jax.nump
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -51,7 +51,7 @@ def split(x: jax.Array, count: int, *, within: bool = True) -> jax.Array:
             outer = (*outer, axis)
         elif within and _divides(sizes, (*inner, axis), shape[1]):
             inner = (*inner, axis)
-    return lax.reshape(x, shape, out_sharding=_spec(outer, inner, *rest))
+    return lax.reshape(x, shape, out_sharding=_along(x, outer, inner, *rest))
 
 
 def join(x: jax.Array) -> jax.Array:
@@ -60,17 +60,44 @@ def join(x: jax.Array) -> jax.Array:
     outer, inner, *rest = axes(x)
     if not outer and not inner:
         return jnp.reshape(x, shape)
-    return lax.reshape(x, shape, out_sharding=_spec((*outer, *inner), *rest))
+    return lax.reshape(x, shape, out_sharding=_along(x, (*outer, *inner), *rest))
 
 
-def zeros(like: Any) -> jax.Array:
+def zeros(like: Any, lead: Sequence[int] = ()) -> jax.Array:
     """Zeros that lie as an array of this type does; under `jax.shard_map` each
     device's own, if that array is.
+
+    Args:
+      lead: sizes of further axes in front.
     """
-    split_along = axes(like)
-    where = {"out_sharding": _spec(*split_along)} if any(split_along) else {}
-    value = jnp.zeros(like.shape, like.dtype, **where)
+    names = (*(() for _ in lead), *axes(like))
+    where = {"out_sharding": _along(like, *names)} if any(names) else {}
+    value = jnp.zeros((*lead, *like.shape), like.dtype, **where)
     return compat.varying(value, compat.varying_axes(like))
+
+
+def gathered(x: jax.Array) -> jax.Array:
+    """x, whole on every device."""
+    names = axes(x)
+    if not any(names):
+        return x
+    return jax.sharding.reshard(x, _along(x, *(() for _ in names)))
+
+
+def like(x: jax.Array, other: Any) -> jax.Array:
+    """x, split as an array of the same shape is."""
+    names = axes(other)
+    if not any(names) and not any(axes(x)):
+        return x
+    return jax.sharding.reshard(x, _along(other, *names))
+
+
+def take(values: jax.Array, index: jax.Array) -> jax.Array:
+    """values[index] for values that are whole on every device."""
+    names = axes(index)
+    if not any(names):
+        return values[index]
+    return values.at[index].get(out_sharding=_along(index, *names))
 
 
 def product(
@@ -96,7 +123,9 @@ def product(
     for names in (*blocks, *free):  # a mesh axis can split one dimension alone
         out.append(() if used & {*names} else names)
         used |= {*names}
-    return lax.dot_general(a, b, numbers, out_sharding=_spec(*out), **options)
+    return lax.dot_general(
+        a, b, numbers, out_sharding=_along(a if any(of_a) else b, *out), **options
+    )
 
 
 def types_of_one(pieces: Tree) -> Tree:
@@ -125,5 +154,7 @@ def _divides(sizes: Mapping[str, int], names: Axes, number: int) -> bool:
     return number % math.prod(sizes[name] for name in names) == 0
 
 
-def _spec(*names: Axes) -> jax.sharding.PartitionSpec:
-    return jax.sharding.PartitionSpec(*(name or None for name in names))
+def _along(like: Any, *names: Axes) -> jax.sharding.NamedSharding:
+    """Split along these axes of an array's mesh, an entry for each dimension."""
+    spec = jax.sharding.PartitionSpec(*(name or None for name in names))
+    return jax.sharding.NamedSharding(compat.type_of(like).sharding.mesh, spec)

@@ -10,7 +10,7 @@ import optax
 from sam_jax.core import trees
 from sam_jax.core.gradient import Gradient
 from sam_jax.core.groups import Count
-from sam_jax.ops import loops
+from sam_jax.ops import layouts, loops
 from sam_jax.transforms.factory import make_factory
 from sam_jax.transforms.point import Point
 
@@ -52,7 +52,8 @@ def eigen_sam_gradient(
 
     def iterate(vector: Tree) -> Tree:
         new = _hessian_vector_product(point, trees.scale(trees.unit(vector), 1))
-        return trees.add(trees.zeros_like(vector), trees.unit(new))
+        new = trees.add(trees.zeros_like(vector), trees.unit(new))
+        return jax.tree.map(layouts.like, new, vector)
 
     count, vector = point.state
     due = count % refresh == 0

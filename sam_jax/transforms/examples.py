@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from sam_jax.core import ascent, trees
 from sam_jax.core.gradient import Gradient
 from sam_jax.core.objective import Objective
+from sam_jax.ops import layouts
 from sam_jax.transforms.factory import make_factory
 from sam_jax.transforms.point import Point
 
@@ -49,6 +50,7 @@ def esam_gradient(
         everyone = rises
         if point.axis_name is not None:
             everyone = jax.lax.all_gather(rises, point.axis_name, tiled=True)
+        everyone = layouts.gathered(everyone)  # whole on every device, to be sorted
         count = jnp.clip(jnp.round(select * everyone.size), 1, everyone.size)
         least = jnp.sort(everyone)[everyone.size - count.astype(int)]
         return (rises >= least) * (everyone.size / jnp.sum(everyone >= least))
@@ -114,7 +116,7 @@ def focal_sam_gradient(
     return _focused(
         "focal_sam",
         point,
-        lambda batch: (1 - shares[batch[labels]]) ** focus,
+        lambda batch: (1 - layouts.take(shares, batch[labels])) ** focus,
         strength,
     )
 

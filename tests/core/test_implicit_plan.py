@@ -17,9 +17,21 @@ from tests.core.networks import Problem
 from tests.core.oracle import assert_agrees, both, distance, problem
 
 
-def scanned(p, b):
-    layers, hidden = p["layers"], b["x"]
-    hidden, _ = jax.lax.scan(lambda h, w: (jnp.tanh(h @ w), None), hidden, layers)
+def carried(p, b):
+    """A weight that changes from one iteration to the next."""
+
+    def step(carry, _):
+        hidden, w = carry
+        return (jnp.tanh(hidden @ w), 0.5 * w), None
+
+    (hidden, _), _ = jax.lax.scan(step, (b["x"], p["w"]), length=2)
+    return hidden @ p["v"]
+
+
+def squared_in_a_loop(p, b):
+    hidden, _ = jax.lax.scan(
+        lambda h, w: (jnp.tanh(h @ w**2), None), b["x"], p["layers"]
+    )
     return hidden @ p["w"]
 
 
@@ -31,7 +43,18 @@ def doubled(w):
 doubled.defvjp(lambda w: (2 * w, None), lambda _, g: (2 * g,))
 
 FALLBACKS = {
-    "scan": (scanned, {"layers": (2, 5, 5), "w": (5, 3)}, "layers", "scan"),
+    "carried": (
+        carried,
+        {"w": (5, 5), "v": (5, 3)},
+        "w",
+        "the carry of a loop",
+    ),
+    "squared in a loop": (
+        squared_in_a_loop,
+        {"layers": (2, 5, 5), "w": (5, 3)},
+        "layers",
+        "integer_pow",
+    ),
     "weight squared": (
         lambda p, b: b["x"] @ p["w"] ** 2,
         {"w": (5, 3)},
@@ -50,17 +73,23 @@ FALLBACKS = {
         "w",
         "custom_vjp",
     ),
-    "branch": (
+    "choice of a branch": (
         lambda p, b: jax.lax.cond(
-            p["v"] > 0, lambda w: b["x"] @ w, lambda w: -b["x"] @ w, p["w"]
+            p["v"] > 0, lambda x: x @ p["w"], lambda x: -x @ p["w"], b["x"]
         ),
         {"w": (5, 3), "v": ()},
-        "w",
-        "cond",
+        "v",
+        "gt",
     ),
-    "transposed too": (
-        lambda p, b: jnp.tanh(jnp.tanh(b["x"] @ p["w"]) @ p["w"].T) @ p["v"],
-        {"w": (5, 5), "v": (5, 3)},
+    "in two forms": (
+        lambda p, b: jnp.tanh(b["x"] @ p["w"]) @ p["w"].reshape(3, 5)[:, :3],
+        {"w": (5, 3)},
+        "w",
+        "slice",
+    ),
+    "in two orders": (
+        lambda p, b: jnp.tanh(b["x"] @ p["w"]) @ p["w"].reshape(3, 5) @ p["v"],
+        {"w": (5, 3), "v": (5, 3)},
         "w",
         "used in several forms",
     ),
@@ -269,9 +298,11 @@ def test_convolutions_stay_ungrouped_and_no_pass_is_made_twice():
 
 def test_a_large_materialised_leaf_is_warned_about(monkeypatch):
     monkeypatch.setattr(implicit.gradients, "LARGE", 100)
-    predict, shapes, *_ = FALLBACKS["scan"]
+    predict, shapes, *_ = FALLBACKS["squared in a loop"]
     p = networks.bare(predict, **shapes)
-    with pytest.warns(UserWarning, match=r"\['layers'\].*read by scan.*Use chunk="):
+    with pytest.warns(
+        UserWarning, match=r"\['layers'\].*read by integer_pow.*Use chunk="
+    ):
         implicit.gradient(p.objective, p.params, p.batch, rho=0.1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -1,13 +1,15 @@
-"""Prints, as JSON, how far every transform on eight devices is from one device.
+"""Prints, as JSON, how far transforms on eight devices are from one device.
 
-Run by test_meshes in a process of its own, which has eight devices. Two of them share
-the weights where these are split: the embedding is gathered where it is used, the head
-is used in parts.
+Run by test_meshes in a process of its own, which has eight devices; with the argument
+"all" for the whole table of variants, else for one of each kind. Two devices share the
+weights where these are split: the embedding is gathered where it is used, the head is
+used in parts.
 """
 
 import functools
 import gc
 import json
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import sam_jax
 from sam_jax.transforms import VARIANTS
 from tests.transforms.problems import loss
+from tests.transforms.test_battery import FACTORIES
 
 RANDOM = np.random.default_rng(0)
 PARAMS = {
@@ -34,16 +37,22 @@ WEIGHTS = {
     "replicated": {"embed": WHOLE, "bias": WHOLE, "head": WHOLE},
     "split": {"embed": MODEL, "bias": MODEL, "head": MODEL},
 }
+PAST = jnp.sin(jnp.arange(48.0)).reshape(16, 3)
+KINDS = ("sam", "max_sum", "sum_max", "sam_derivative", "asam", "layerwise_sam")
+KINDS += ("gsam", "random_perturbation", "friendly_sam")
 CHUNKS = {"m": 2, "chunk": 2}
-# (transform, options): every variant, and what else takes a way of its own
-CASES = [(name, {}) for name in VARIANTS] + [
-    ("sam", {"normalize": False}),
-    ("sum_max", {"m": 4}),
-    ("sum_max", {"m": 8}),
-    ("sum_max", CHUNKS),
-    ("sum_max", {"implicit": False, **CHUNKS}),
-    ("sam_direction", {"m": 1}),
-]
+# What takes a way of its own.
+OTHERS = {
+    "sam, unnormalised": functools.partial(sam_jax.sam, normalize=False),
+    "sum_max, two devices": functools.partial(sam_jax.sum_max, m=4),
+    "sum_max, four devices": functools.partial(sam_jax.sum_max, m=8),
+    "sum_max, chunks": functools.partial(sam_jax.sum_max, **CHUNKS),
+    "sum_max, vmap": functools.partial(sam_jax.sum_max, implicit=False, **CHUNKS),
+    "sam_direction, m=1": functools.partial(sam_jax.sam_direction, m=1),
+}
+CASES = {name: FACTORIES[name] for name in KINDS} | OTHERS
+if sys.argv[1:] == ["all"]:
+    CASES = {name: FACTORIES[name] for name in VARIANTS}
 
 
 def predict(p, b):
@@ -68,30 +77,30 @@ TOOLS = {
 }
 
 
-def results(params, batch, other, axis_name=None):
-    """The updates of every transform, and the norms of single examples."""
+def results(params, batch, other, past, axis_name=None):
+    """The updates of every transform."""
     found = {}
     own = params
     if axis_name is not None:
         own = jax.lax.pcast(params, axis_name, to="varying")
     gradient = jax.grad(OBJECTIVE.value)(own, batch)
-    for name, options in CASES:
-        tx = VARIANTS[name].transformation(0.3, axis_name=axis_name, **options)
+    extra = {"ascent_batch": other, "past_outputs": past}
+    for name, factory in CASES.items():
+        tx = factory(0.3, axis_name=axis_name)
         update = functools.partial(tx.update, gradient, tx.init(params), params)
-        received = update(objective=OBJECTIVE, batch=batch, ascent_batch=other)
-        found[f"{name} {options}"] = received[0]
+        found[name] = update(objective=OBJECTIVE, batch=batch, **extra)[0]
     return found
 
 
 def on_mesh(types, weights):
-    """(parameters, batch, other batch) on a mesh of these axis types."""
+    """A mesh of these axis types, and the arguments of `results` on it."""
     mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(types,) * 2)
 
     def put(tree, specs):
         where = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
         return jax.device_put(tree, where)
 
-    batches = [put(b, PartitionSpec("data")) for b in (BATCH, OTHER)]
+    batches = [put(b, PartitionSpec("data")) for b in (BATCH, OTHER, PAST)]
     return mesh, (put(PARAMS, WEIGHTS[weights]), *batches)
 
 
@@ -109,7 +118,7 @@ def distances(received, expected):
 
 
 def main():
-    expected = jax.device_get(jax.jit(results)(PARAMS, BATCH, OTHER))
+    expected = jax.device_get(jax.jit(results)(PARAMS, BATCH, OTHER, PAST))
     tools = {name: jax.jit(tool) for name, tool in TOOLS.items()}
     expected_of_tools = {
         name: jax.device_get(tool(PARAMS, BATCH)) for name, tool in tools.items()
@@ -132,10 +141,10 @@ def main():
     mapped = jax.shard_map(
         functools.partial(results, axis_name="data"),
         mesh=mesh,
-        in_specs=(WHOLE, spec, spec),
+        in_specs=(WHOLE, spec, spec, spec),
         out_specs=WHOLE,
     )
-    received = jax.jit(mapped)(PARAMS, BATCH, OTHER)
+    received = jax.jit(mapped)(PARAMS, BATCH, OTHER, PAST)
     found["shard_map"] = distances(received, expected)
     print(json.dumps(found))
 

@@ -15,17 +15,17 @@ from jax.sharding import AxisType, PartitionSpec
 
 import sam_jax
 from sam_jax.core import devices, groups
+from sam_jax.transforms import VARIANTS
 from tests.transforms import meshes
 from tests.transforms.problems import BATCH, OBJECTIVE, PARAMS, assert_same, grad_fn
 
 LAYOUTS = ("Auto, split", "Explicit, replicated", "Explicit, split", "shard_map")
 
 
-@pytest.fixture(scope="module")
-def found():
+def distances(*arguments):
     flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=8"
     run = subprocess.run(
-        [sys.executable, "-m", "tests.transforms.meshes"],
+        [sys.executable, "-m", "tests.transforms.meshes", *arguments],
         env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
         cwd=pathlib.Path(__file__).parents[2],
         capture_output=True,
@@ -35,10 +35,24 @@ def found():
     return json.loads(run.stdout)
 
 
+@pytest.fixture(scope="module")
+def found():
+    return distances()
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_transform_is_that_of_one_device(found, layout):
+def test_every_kind_of_transform_is_that_of_one_device(found, layout):
     assert len(found[layout]) >= len(meshes.CASES)
     assert max(found[layout].values()) < 1e-12
+
+
+@pytest.mark.heavy
+def test_every_variant_is_that_of_one_device():
+    found = distances("all")
+    assert set(found) == set(LAYOUTS)
+    for layout in LAYOUTS:
+        assert len(found[layout]) >= len(VARIANTS)
+        assert max(found[layout].values()) < 1e-12
 
 
 def under_shard_map(function, *, check=True):

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from sam_jax.core import trees
 from sam_jax.core.implicit import factored
 from sam_jax.core.implicit.factored import FactoredGradient, Passed
+from sam_jax.core.implicit.loops import Entry
 from sam_jax.core.implicit.network import Network, move
 from sam_jax.core.implicit.plan import Plan
 from sam_jax.ops import layouts
@@ -46,15 +47,21 @@ class Clean(NamedTuple):
 def clean_pass(network: Network, params: Tree, group: Tree) -> Clean:
     """Evaluates and differentiates the objective of one group at w = params."""
 
+    leaves = network.plan.leaves
+
+    def at_site(i, use, x, v, entries):
+        y = use.site.evaluate(x, v)
+        return _tap(y, entries[use.key].value), Passed.at(leaves[i], use, x, v, y)
+
     def forward(shifts):
         copies, probes = shifts
-
-        def at_site(i, use, x, v):
-            y = use.site.evaluate(x, v)
-            return y + probes[use.key], Passed(v, x, y)
-
+        entries = {
+            use.key: Entry(probes[use.key], use.loops)
+            for leaf in leaves
+            for use in leaf.uses
+        }
         moved = move(params, copies)
-        (outputs, aux), passed = network.run(moved, group, at_site)
+        (outputs, aux), passed = network.run(moved, group, at_site, entries)
         return outputs, (aux, passed)
 
     shifts = _zero_shifts(network.plan, params)
@@ -72,11 +79,26 @@ def clean_pass(network: Network, params: Tree, group: Tree) -> Clean:
     return Clean(outputs, aux, losses, cotangent, gradient, unit, squares, norm)
 
 
+@jax.custom_jvp
+def _tap(y: jax.Array, probe: jax.Array) -> jax.Array:
+    """y + probe for a probe of zeros, which are never read."""
+    return y
+
+
+@_tap.defjvp
+def _tap_tangent(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    return _tap(*primals), tangents[0] + tangents[1]
+
+
 def _zero_shifts(plan: Plan, params: Tree) -> tuple[dict, dict]:
-    """What pass 1 is differentiated by: copies of leaves, and probes at outputs."""
+    """What pass 1 is differentiated by: copies of leaves, and probes at outputs, which
+    loops stack.
+    """
     weights = jax.tree.leaves(params)
     copies = {i: jnp.zeros_like(weights[i]) for i in plan.indices("materialised")}
     probes = {
-        use.key: layouts.zeros(use.site.y) for leaf in plan.leaves for use in leaf.uses
+        use.key: layouts.zeros(use.site.y, [a.length for a in use.around])
+        for leaf in plan.leaves
+        for use in leaf.uses
     }
     return copies, probes

@@ -16,34 +16,49 @@ arXiv:2110.05679) for sequences ("ghost clipping"), Bu et al. (2022, arXiv:2205.
 for choosing between <X X^T, D D^T> and X^T D layer by layer.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from sam_jax.core import trees
+from sam_jax.core.implicit import parts
 from sam_jax.core.implicit.interpreter import Key
 from sam_jax.core.implicit.network import Network
 from sam_jax.core.implicit.penalty import L2
-from sam_jax.core.implicit.plan import Leaf, Plan, Use
-from sam_jax.core.implicit.sites import Site, exact_product, inner_product
+from sam_jax.core.implicit.plan import Leaf, Plan
+from sam_jax.core.implicit.uses import Use
 
 Tree = Any
 
 
 class Passed(NamedTuple):
-    """What pass 1 saw at a site. v: the weight there. x, y: input and output."""
+    """What pass 1 saw at a site, stacked by the loops around it. x: its input. y: X V,
+    and v: the weight there; None where no L2 term asks for them.
+    """
 
-    v: jax.Array
     x: jax.Array
-    y: jax.Array
+    y: jax.Array | None
+    v: jax.Array | None
+
+    @classmethod
+    def at(
+        cls, leaf: Leaf, use: Use, x: jax.Array, v: jax.Array, y: jax.Array
+    ) -> "Passed":
+        """What is to be kept at a use of this leaf."""
+        penalised = isinstance(leaf.penalty, L2)
+        first = penalised and leaf.mode == "explicit" and use is leaf.uses[0]
+        gram = penalised and leaf.mode == "gram"
+        return cls(x, use.site.linear(x, y) if gram else None, v if first else None)
 
 
 class FactoredGradient(NamedTuple):
     """g of a group, each leaf in the form in which the plan holds it.
 
     copies: leaf -> g, for materialised leaves.
-    matrices: leaf -> g as a matrix like M, for explicit leaves.
+    matrices: leaf -> g as a matrix like M, for explicit leaves; one for each layer, if
+      the leaf is a stack of layers.
     inputs, signals: site -> x and d, for gram leaves. They make up G; the rest of g,
       lambda V, needs no more than w itself.
     """
@@ -64,23 +79,17 @@ def of_loss(
     gram = [use.key for i in plan.indices("gram") for use in plan.leaves[i].uses]
     matrices = {}
     for i in plan.indices("explicit"):
-        parts = [
-            _matrix_gradient(use.site, passed[use.key].x, signals[use.key])
+        terms = [
+            parts.matrix_gradient(use, passed[use.key].x, signals[use.key])
             for use in plan.leaves[i].uses
         ]
-        matrices[i] = sum(parts[1:], start=parts[0])
+        matrices[i] = sum(terms[1:], start=terms[0])
     return FactoredGradient(
         copies,
         matrices,
         {key: passed[key].x for key in gram},
         {key: signals[key] for key in gram},
     )
-
-
-def _matrix_gradient(site: Site, x: jax.Array, d: jax.Array) -> jax.Array:
-    """X^T D: `site.apply` is linear in M, and this is its transpose."""
-    matrix = jax.eval_shape(site.matrix, site.v)
-    return jax.linear_transpose(lambda m: site.apply(x, m), matrix)(d)[0]
 
 
 def with_penalty(
@@ -100,8 +109,9 @@ def with_penalty(
     for i, g in loss.matrices.items():
         leaf = network.plan.leaves[i]
         if isinstance(leaf.penalty, L2):
-            use = leaf.uses[0]
-            m = use.site.matrix(passed[use.key].v)
+            use, v = leaf.uses[0], passed[leaf.uses[0].key].v
+            assert v is not None
+            m = parts.matrices(use, v)
             matrices[i] = trees.add_scaled(g, leaf.penalty.factor / unit, m)
     return loss._replace(copies=copies, matrices=matrices)
 
@@ -133,40 +143,47 @@ def squares(
     return found
 
 
+def factors(leaf: Leaf, gradient: FactoredGradient) -> Any:
+    """What `gram_change` needs of a leaf, one for each layer: x and d of its only use,
+    or the parts of X and D of all its uses.
+    """
+    if _is_alone(leaf):
+        key = leaf.uses[0].key
+        return gradient.inputs[key], gradient.signals[key]
+    return parts.of(leaf.uses, gradient.inputs, gradient.signals)
+
+
+def _is_alone(leaf: Leaf) -> bool:
+    """Whether every weight of a leaf is used once."""
+    (use, *others) = leaf.uses
+    return not others and use.loops == use.slicing
+
+
 def _squared_gram_norm(leaf: Leaf, gradient: FactoredGradient) -> jax.Array:
-    """|X^T D|^2 = <X X^T, D D^T>."""
+    """|X^T D|^2 = <X X^T, D D^T>, summed over layers."""
     use = leaf.uses[0]
-    if len(leaf.uses) == 1:
-        x = gradient.inputs[use.key]
-        gram = use.site.gram(x, x)
-    else:
-        lefts = _lefts(leaf, gradient.inputs)
-        gram = use.site.inner(lefts, lefts)
-    d = _rows(leaf, gradient.signals)
-    return jnp.sum(gram * inner_product(d, d))
+
+    def alone(x_and_d: Any) -> jax.Array:
+        x, d = x_and_d
+        rows = use.site.rows(d)
+        return jnp.sum(use.site.gram(x, x) * parts.inner_product(rows, rows))
+
+    one: Callable = alone if _is_alone(leaf) else parts.squared_norm
+    for _ in use.slicing:
+        one = jax.vmap(one)
+    return jnp.sum(one(factors(leaf, gradient)))
 
 
-def gram_change(
-    leaf: Leaf, use: Use, x: jax.Array, gradient: FactoredGradient
-) -> jax.Array:
+def gram_change(leaf: Leaf, use: Use, x: jax.Array, factors: Any) -> jax.Array:
     """(X' X^T) D: what y at a use changes by where the weight changes by X^T D.
 
     Args:
-      x: the input X' of this use at the perturbed point.
+      x: the input X' of this use at the perturbed point. factors: of its layer.
     """
     site = use.site
-    if len(leaf.uses) == 1:
-        gram = site.gram(x, gradient.inputs[use.key])
+    if _is_alone(leaf):
+        x0, d = factors
+        change = parts.exact_product(site.gram(x, x0), site.rows(d))
     else:
-        gram = site.inner(site.left(x), _lefts(leaf, gradient.inputs))
-    return site.unrows(exact_product(gram, _rows(leaf, gradient.signals)))
-
-
-def _lefts(leaf: Leaf, inputs: dict[Key, jax.Array]) -> jax.Array:
-    """X of all uses of a weight: those of one layer called twice are positions too."""
-    return jnp.concatenate([u.site.left(inputs[u.key]) for u in leaf.uses], axis=1)
-
-
-def _rows(leaf: Leaf, signals: dict[Key, jax.Array]) -> jax.Array:
-    """D of all uses of a weight."""
-    return jnp.concatenate([u.site.rows(signals[u.key]) for u in leaf.uses], axis=1)
+        change = parts.product(site.left(x), factors, use)
+    return site.unrows(change)

@@ -2,7 +2,7 @@
 
 The walk enters calls such as `jax.jit` (see `primitives`), so that compiled and plain
 code look the same to a rule. Loops, branches and custom derivatives are handed to the
-rule as one equation.
+rule as one equation; a rule may walk their inside itself.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,11 @@ Walked = tuple[list[Any], dict[Key, Any]]
 
 
 def walk(
-    jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any], visit: Visit
+    jaxpr: Jaxpr,
+    consts: Sequence[Any],
+    args: Sequence[Any],
+    visit: Visit,
+    key: Key = (),
 ) -> Walked:
     """Runs a jaxpr on arrays, with `visit(key, eqn, inputs) -> (outputs, saved)`.
 
@@ -25,16 +29,23 @@ def walk(
     two calls of the same function have equations of different keys. A region under
     `jax.checkpoint` is walked inside a `jax.checkpoint`.
 
+    Args:
+      key: of the equation whose jaxpr this is, such as a loop's.
+
     Returns: the outputs, and the union of everything that was saved.
     """
-    return _walk(jaxpr, consts, args, visit, (), of_arrays=True)
+    return _walk(jaxpr, consts, args, visit, key, of_arrays=True)
 
 
 def walk_abstract(
-    jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any], visit: Visit
+    jaxpr: Jaxpr,
+    consts: Sequence[Any],
+    args: Sequence[Any],
+    visit: Visit,
+    key: Key = (),
 ) -> Walked:
     """The same on values of any kind, such as facts about arrays."""
-    return _walk(jaxpr, consts, args, visit, (), of_arrays=False)
+    return _walk(jaxpr, consts, args, visit, key, of_arrays=False)
 
 
 def _walk(

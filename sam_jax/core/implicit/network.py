@@ -1,6 +1,7 @@
 """A traced objective, which both passes evaluate with a rule of their own at sites."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,15 +9,18 @@ import jax
 import jax.numpy as jnp
 
 from sam_jax.core import ascent, trees
-from sam_jax.core.implicit import interpreter, penalty, plan, separable
+from sam_jax.core.implicit import branches, interpreter, penalty, plan, separable
 from sam_jax.core.implicit.interpreter import Key
-from sam_jax.core.implicit.plan import Plan, Use
+from sam_jax.core.implicit.loops import Entries, Loop, run
+from sam_jax.core.implicit.plan import Plan
+from sam_jax.core.implicit.uses import Use
 from sam_jax.core.objective import Objective, batch_size
 from sam_jax.ops import compat
+from sam_jax.ops.compat import ClosedJaxpr
 
 Tree = Any
-# (number of the leaf, use, x, v) -> y, and what to save of this site.
-AtSite = Callable[[int, Use, jax.Array, jax.Array], tuple[jax.Array, Any]]
+# (number of the leaf, use, x, v, entries) -> y, and what to save of this site.
+AtSite = Callable[[int, Use, jax.Array, jax.Array, Entries], tuple[jax.Array, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,31 +31,60 @@ class Network:
     plan: Plan
 
     def run(
-        self, params: Tree, group: Tree, at_site: AtSite
+        self, params: Tree, group: Tree, at_site: AtSite, entries: Entries
     ) -> tuple[Tree, dict[Key, Any]]:
         """predict, with `at_site` in place of the sites of implicit leaves.
 
-        Returns: (outputs, aux), and what was saved at each site.
+        Args:
+          entries: what `at_site` is given beside x and v, in loops their slices.
+
+        Returns: (outputs, aux), and what was saved at each site, stacked by the loops
+          around it.
         """
         sites = {
             use.key: (i, use)
             for i, leaf in enumerate(self.plan.leaves)
             for use in leaf.uses
         }
+        entered = self.plan.entered
 
-        def visit(
-            key: Key, eqn: Any, inputs: list[Any]
-        ) -> tuple[Sequence[Any], dict[Key, Any]]:
-            if key not in sites:
-                return compat.evaluate(eqn, inputs), {}
-            i, use = sites[key]
-            v, x = inputs[use.site.weight], inputs[1 - use.site.weight]
-            y, saved = at_site(i, use, x, v)
-            return [y], {key: saved}
+        def visitor(entries: Entries) -> interpreter.Visit:
+            def visit(
+                key: Key, eqn: Any, inputs: list[Any]
+            ) -> tuple[Sequence[Any], dict[Key, Any]]:
+                if key in entered:
+                    return enter(key, eqn, inputs, entries)
+                if key not in sites:
+                    return compat.evaluate(eqn, inputs), {}
+                i, use = sites[key]
+                v, x = inputs[use.site.weight], inputs[1 - use.site.weight]
+                y, saved = at_site(i, use, x, v, entries)
+                return [y], {key: saved}
+
+            return visit
+
+        def walk(
+            jaxpr: ClosedJaxpr, inputs: Sequence[Any], key: Key, entries: Entries
+        ) -> interpreter.Walked:
+            visit = visitor(entries)
+            return interpreter.walk(jaxpr.jaxpr, jaxpr.consts, inputs, visit, key)
+
+        def enter(
+            key: Key, eqn: Any, inputs: list[Any], entries: Entries
+        ) -> interpreter.Walked:
+            """Runs a loop or branches, with the sites in there."""
+            loop = Loop.of(eqn)
+            if loop is None:
+                within = functools.partial(walk, entries=entries)
+                return branches.run(branches.of(eqn), key, inputs, within)
+            body = functools.partial(walk, loop.body, key=key)
+            return run(
+                loop, key, inputs, entries, lambda x, own: body(inputs=x, entries=own)
+            )
 
         jaxpr = self.plan.jaxpr
         inputs = [*jax.tree.leaves(params), *jax.tree.leaves(group)]
-        outputs, saved = interpreter.walk(jaxpr.jaxpr, jaxpr.consts, inputs, visit)
+        outputs, saved = walk(jaxpr, inputs, (), entries)
         return jax.tree.unflatten(self.plan.outputs, outputs), saved
 
     def mean_loss(self, outputs: Tree, group: Tree) -> tuple[jax.Array, jax.Array]:

@@ -42,11 +42,13 @@ import jax.numpy as jnp
 
 from sam_jax.core import trees
 from sam_jax.core.implicit.clean_pass import Clean
-from sam_jax.core.implicit.factored import FactoredGradient, gram_change
+from sam_jax.core.implicit.factored import FactoredGradient, factors, gram_change
+from sam_jax.core.implicit.loops import Entries, Entry
 from sam_jax.core.implicit.network import Network, move
 from sam_jax.core.implicit.penalty import L2
-from sam_jax.core.implicit.plan import Leaf, Use
+from sam_jax.core.implicit.plan import Leaf
 from sam_jax.core.implicit.sites import Site
+from sam_jax.core.implicit.uses import Use
 
 Tree = Any
 # The output y' of a site, and its cross terms: none, or one.
@@ -67,33 +69,61 @@ def perturbed_pass(
     leaves, gradient = network.plan.leaves, clean.gradient
     size = c * clean.unit  # of the perturbation over that of `gradient`
 
-    def at_site(i, use, x, v):
-        if leaves[i].mode == "explicit":
-            shift = size * trees.widen(gradient.matrices[i])
-            return _explicit_site(leaves[i], use, x, v, shift)
-        return _gram_site(leaves[i], use, x, v, gradient, c, size)
+    def at_site(i, use, x, v, entries):
+        perturbed = _explicit_site if leaves[i].mode == "explicit" else _gram_site
+        return perturbed(leaves[i], use, x, v, entries, c, size)
 
     moved = move(w, {i: size * trees.widen(g) for i, g in gradient.copies.items()})
-    (outputs, _), cross_terms = network.run(moved, group, at_site)
+    entries = _entries(network, gradient)
+    (outputs, _), cross_terms = network.run(moved, group, at_site, entries)
     if network.objective.penalty is None:
         return outputs, jnp.zeros(())
     penalty = network.objective.penalty(moved)
-    cross = [term for terms in cross_terms.values() for term in terms]
+    cross = [jnp.sum(term) for terms in cross_terms.values() for term in terms]
     cross += _cross_terms_of_weights(network, w, w0, c)
     return outputs, sum(cross, start=penalty)
 
 
+def _entries(network: Network, gradient: FactoredGradient) -> Entries:
+    """What each site needs of g. Under its key: the matrix of its layer for explicit
+    leaves, the factors of its layer for gram leaves. Under ("own", key): x and d of the
+    site itself, where the penalty asks for them.
+    """
+    entries: dict[Any, Entry] = {}
+    for i, leaf in enumerate(network.plan.leaves):
+        if not leaf.uses:
+            continue
+        gram = leaf.mode == "gram"
+        value = factors(leaf, gradient) if gram else gradient.matrices[i]
+        for use in leaf.uses:
+            entries[use.key] = Entry(value, use.slicing)
+            if gram and isinstance(leaf.penalty, L2):
+                own = gradient.inputs[use.key], gradient.signals[use.key]
+                entries["own", use.key] = Entry(own, use.loops)
+    return entries
+
+
 def _explicit_site(
-    leaf: Leaf, use: Use, x: jax.Array, v: jax.Array, shift: jax.Array
+    leaf: Leaf,
+    use: Use,
+    x: jax.Array,
+    v: jax.Array,
+    entries: Entries,
+    c: jax.Array,
+    size: jax.Array,
 ) -> Perturbed:
     """y' = X' (M + c g), and lambda <c g, M>, once for all sites of the leaf.
 
     Args:
-      x, v: X' and V. shift: c g, a matrix like M.
+      x, v: X' and V. size: c in the unit of `entries`.
     """
+    del c
+    shift = size * trees.widen(entries[use.key].value)
+    shift = jnp.swapaxes(shift, 1, 2) if use.turned else shift
     cross = []
     if isinstance(leaf.penalty, L2) and use is leaf.uses[0]:
-        cross = [leaf.penalty.factor * trees.dot(shift, use.site.matrix(v))]
+        share = leaf.penalty.factor / use.visits
+        cross = [share * trees.dot(shift, use.site.matrix(v))]
     return _apply(use.site, x, v, shift), cross
 
 
@@ -102,21 +132,22 @@ def _gram_site(
     use: Use,
     x: jax.Array,
     v: jax.Array,
-    gradient: FactoredGradient,
+    entries: Entries,
     c: jax.Array,
     size: jax.Array,
 ) -> Perturbed:
     """y' = (1 + c lambda) X' V + c (X' X^T) D, and lambda <c d, y>, y from x and V.
 
     Args:
-      x, v: X' and V. gradient: of pass 1, with x and d. size: c in its unit.
+      x, v: X' and V. size: c in the unit of `entries`.
     """
-    change = size * gram_change(leaf, use, x, gradient)
+    change = size * gram_change(leaf, use, x, entries[use.key].value)
     if not isinstance(leaf.penalty, L2):
         return trees.add(use.site.evaluate(x, v), change), []
     factor = leaf.penalty.factor
-    d = size * trees.widen(gradient.signals[use.key])
-    cross = factor * trees.dot(d, use.site.evaluate(gradient.inputs[use.key], v))
+    x0, d = entries["own", use.key].value
+    product = use.site.linear(x0, use.site.evaluate(x0, v))
+    cross = factor * trees.dot(size * trees.widen(d), product)
     return trees.add(_scaled(use.site, x, v, 1 + c * factor), change), [cross]
 
 
@@ -145,7 +176,8 @@ def _scaled(site: Site, x: jax.Array, v: jax.Array, scale: jax.Array) -> jax.Arr
     """scale X' V: what exceeds X' V is due to the perturbation (scale - 1) V0."""
 
     def value(x, v, scale):
-        return (scale * site.evaluate(x, v)).astype(site.y.dtype)
+        y = site.evaluate(x, v)
+        return (y + (scale - 1) * site.linear(x, y)).astype(site.y.dtype)
 
     return _with_constant_perturbation(site, value)(x, v, scale)
 

@@ -94,6 +94,8 @@ UNDERSTOOD: Mapping[str, Call | View | type[Site]] = {
     "squeeze": View(),
     "convert_element_type": View(),
     "copy": View(),
+    "sharding_constraint": View(),
+    "reshard": View(),
     "transpose": Transpose(),
     "dot_general": Dot,
     **dict.fromkeys(convolution.NAMES, Conv),

@@ -20,7 +20,8 @@ Two ways to move the weight of every group by its own c X^T D:
   in about T T' (K + N) multiplications.
 - explicit. M + c X^T D is formed, one matrix a group, and applied to x': T K N.
 
-Grams are accumulated and kept in float32 or wider, without TF32.
+Grams are accumulated and kept in float32 or wider, without TF32. A weight that is used
+at several sites, in loops, or as its transpose: `uses` and `parts`.
 """
 
 import abc
@@ -29,6 +30,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, Shaped
@@ -81,6 +83,13 @@ class Site(abc.ABC):
         """Two uses of one V with equal layouts have the same `matrix`."""
 
     @property
+    def roles(self) -> tuple[tuple[int, ...], ...] | None:
+        """The axes of V that are blocks, inputs and outputs of M, in order; None where
+        M takes V apart in another way.
+        """
+        return None
+
+    @property
     def gram_cost(self) -> int:
         """Multiplications in `gram(x', x)`."""
         return self.blocks * self.positions**2 * self.inputs
@@ -89,6 +98,10 @@ class Site(abc.ABC):
         """The equation as the network has it: y from x and V."""
         inputs = (v, x) if self.weight == 0 else (x, v)
         return compat.evaluate(self.eqn, inputs)[0]
+
+    def linear(self, x: Shaped[Array, "..."], y: Array) -> Array:
+        """y less what does not come from V, from x and y."""
+        return y
 
     @abc.abstractmethod
     def matrix(self, v: Array) -> Float[Array, "G K N"]:
@@ -110,17 +123,11 @@ class Site(abc.ABC):
     def unrows(self, rows: Float[Array, "G T N"]) -> Array:
         """The inverse of `rows`."""
 
-    def inner(
-        self, left2: Shaped[Array, "G T2 ..."], left: Shaped[Array, "G T ..."]
-    ) -> Float[Array, "G T2 T"]:
-        """X' X^T."""
-        return inner_product(left2, left)
-
     def gram(
         self, x2: Shaped[Array, "..."], x: Shaped[Array, "..."]
     ) -> Float[Array, "G T2 T"]:
         """X' X^T from the inputs themselves."""
-        return self.inner(self.left(x2), self.left(x))
+        return inner_product(self.left(x2), self.left(x), self.y.dtype)
 
 
 def exact_product(
@@ -136,13 +143,51 @@ def exact_product(
 
 
 def inner_product(
-    left2: Float[Array, "G T2 K"], left: Float[Array, "G T K"]
+    left2: Shaped[Array, "G T2 ..."], left: Shaped[Array, "G T ..."], dtype: Any = None
 ) -> Float[Array, "G T2 T"]:
-    """X' X^T for every block, in float32 or wider."""
+    """X' X^T for every block, in float32 or wider (and `dtype`, where both are rows).
+
+    Either may hold one-hot rows by the index of their entry, [G, T], -1 for no entry.
+    """
+    rows2, rows = left2.ndim == 2, left.ndim == 2
+    if rows2 and rows:
+        same = (left2[:, :, None] == left[:, None, :]) & (left >= 0)[:, None, :]
+        return same.astype(jnp.promote_types(dtype, jnp.float32))
+    if rows:
+        return _columns(left2, left)
+    if rows2:
+        return jnp.swapaxes(_columns(left, left2), 1, 2)
     if left2.shape[1] == left.shape[1] == 1:  # products of 1 x 1 matrices are slow
         products = trees.widen(left2) * trees.widen(left)
         return jnp.sum(products, axis=2, keepdims=True)
     return exact_product(left2, jnp.swapaxes(left, 1, 2))
+
+
+def _columns(
+    matrix: Float[Array, "G I K"], index: Int[Array, "G T"]
+) -> Float[Array, "G I T"]:
+    """The columns of these numbers; zeros for -1."""
+    picked = jnp.take_along_axis(matrix, jnp.maximum(index, 0)[:, None, :], axis=2)
+    return jnp.where((index >= 0)[:, None, :], trees.widen(picked), 0)
+
+
+def times_left(
+    a: Float[Array, "G I T"], left: Shaped[Array, "G T ..."], inputs: int
+) -> Float[Array, "G I K"]:
+    """A X for every block, in float32 or wider.
+
+    Args:
+      left: X, or the indices of its one-hot rows. inputs: K.
+    """
+    if left.ndim == 3:
+        return exact_product(a, left)
+    index = jnp.where(left < 0, inputs, left)  # beyond the last, which is dropped
+
+    def one_block(a, index):
+        zeros = jnp.zeros((inputs, a.shape[0]), a.dtype)
+        return zeros.at[index].add(a.T, mode="drop").T
+
+    return jax.vmap(one_block)(trees.widen(a), index)
 
 
 class Dot(Site):
@@ -167,6 +212,11 @@ class Dot(Site):
     @property
     def layout(self) -> Any:
         return "dot", _axes(self.eqn, self.weight)
+
+    @property
+    def roles(self) -> tuple[tuple[int, ...], ...]:
+        contracted, blocks, free = _axes(self.eqn, self.weight)
+        return blocks, contracted, free
 
     def matrix(self, v: Array) -> Float[Array, "G K N"]:
         contracted, blocks, free = _axes(self.eqn, self.weight)
@@ -246,6 +296,10 @@ class Take(Site):
         return "take"
 
     @property
+    def roles(self) -> tuple[tuple[int, ...], ...]:
+        return (), (0,), (1,)
+
+    @property
     def gram_cost(self) -> int:
         return self.positions**2
 
@@ -255,6 +309,11 @@ class Take(Site):
     def apply(self, x: Array, matrix: Float[Array, "1 K N"]) -> Array:
         return self.evaluate(x, matrix[0])
 
+    def linear(self, x: Int[Array, "*batch 1"], y: Array) -> Array:
+        """y where a row is read, without what fills the others."""
+        read = self.left(x).reshape(*y.shape[:-1], 1) >= 0
+        return jnp.where(read, y, jnp.zeros((), y.dtype))
+
     def left(self, x: Int[Array, "*batch 1"]) -> Int[Array, "1 T"]:
         """The row that each position reads, -1 for none."""
         index = x.reshape(1, self.positions)
@@ -263,14 +322,6 @@ class Take(Site):
         if self.eqn.params["mode"] == lax.GatherScatterMode.FILL_OR_DROP:
             return jnp.where(index == inside, index, -1)
         return inside
-
-    def inner(
-        self, left2: Int[Array, "1 T2"], left: Int[Array, "1 T"]
-    ) -> Float[Array, "1 T2 T"]:
-        same = left2[:, :, None] == left[:, None, :]
-        read = same & (left >= 0)[:, None, :]
-        dtype = self.y.dtype
-        return read.astype(jnp.promote_types(dtype, jnp.float32))
 
     def rows(self, y: Array) -> Float[Array, "1 T N"]:
         return y.reshape(1, self.positions, self.outputs)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from sam_jax.core import trees
 from sam_jax.core.implicit.clean_pass import Clean
+from sam_jax.core.implicit.loops import Entry
 from sam_jax.core.implicit.network import Network
 from sam_jax.ops import layouts
 
@@ -59,18 +60,25 @@ def _inner_products(
     share = 1 / len(sizes)  # every group adds the same
 
     def one(group: Tree, inputs: dict, signals: dict, size: jax.Array) -> jax.Array:
-        def at_site(i, use, x, v):
-            site, leaf = use.site, plan.leaves[i]
+        def at_site(i, use, x, v, entries):
+            site, leaf, known = use.site, plan.leaves[i], entries[use.key].value
             value = jnp.zeros(())
             if leaf.mode == "gram":
-                d = size * trees.widen(signals[use.key])
-                value = trees.dot(d, site.evaluate(inputs[use.key], v))
+                x, d = known
+                value = trees.dot(size * trees.widen(d), site.evaluate(x, v))
             elif use is leaf.uses[0]:
-                value = share * trees.dot(matrices[i], site.matrix(v))
+                value = share / use.visits * trees.dot(known, site.matrix(v))
             return jnp.zeros(site.y.shape, site.y.dtype), value
 
-        _, values = network.run(params, group, at_site)
-        return sum(values.values(), start=jnp.zeros(()))
+        entries = {
+            use.key: Entry((inputs[use.key], signals[use.key]), use.loops)
+            if use.key in inputs
+            else Entry(matrices[i], use.slicing)
+            for i, leaf in enumerate(plan.leaves)
+            for use in leaf.uses
+        }
+        _, values = network.run(params, group, at_site, entries)
+        return sum(map(jnp.sum, values.values()), start=jnp.zeros(()))
 
     each = jax.vmap(one)(pieces, gradient.inputs, gradient.signals, sizes)
     return jnp.sum(each)
