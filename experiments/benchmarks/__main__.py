@@ -37,6 +37,7 @@ SUITES = {
     "swaps": per_example.swaps,
     "per_example": per_example.against_sam,
     "clipping": per_example.clipping,
+    "depth": per_example.depth,
     "flows": flows.against_loops,
     "attacks": attacks.against_original,
     "growth": growth.measure,

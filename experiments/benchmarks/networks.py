@@ -57,10 +57,32 @@ NETWORKS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     ),
     "encoder d128, 64 tokens": (Encoder(), (64,)),
 }
+GPT = {"width": 256, "heads": 4, "max_length": 128, "scan": True, "tied": True}
+LETTERS = 256  # in the vocabulary of a GPT, as for text in bytes
+
+
+def make_gpt(depth: int, n: int) -> Problem:
+    """A GPT of as many layers, compiled as a loop, with n random sequences; the loss of
+    a sequence is the mean over its tokens.
+    """
+    module = models.create("gpt", num_classes=LETTERS, depth=depth, **GPT)
+    random = np.random.default_rng(0)
+    tokens = jnp.asarray(random.integers(0, LETTERS, (n, GPT["max_length"] + 1)))
+    params = module.init(jax.random.key(0), tokens[:1, :-1], False)["params"]
+
+    def predict(params: Any, batch: Any) -> jax.Array:
+        return module.apply({"params": params}, batch["tokens"][:, :-1], train=True)
+
+    def loss(logits: jax.Array, batch: Any) -> jax.Array:
+        return losses.cross_entropy(logits, batch["tokens"][:, 1:]).mean(1)
+
+    return Problem(Objective(predict, loss), params, {"tokens": tokens})
 
 
 def make(name: str, n: int) -> Problem:
     """A network with fresh parameters and n random examples."""
+    if name == "GPT d256, 4 layers":
+        return make_gpt(4, n)
     module, shape = NETWORKS[name]
     random = np.random.default_rng(0)
     if isinstance(module, Encoder):

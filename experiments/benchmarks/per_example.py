@@ -31,8 +31,9 @@ CASES = (
     ("ResNet-18 w16 8x8", 128, 1, 1.15),
     ("ResNet-18 w16 32x32", 64, 1, 1.5),
     ("encoder d128, 64 tokens", 16, 1, None),
+    ("GPT d256, 4 layers", 16, 1, 1.5),
 )
-MEMORY_GOAL, SWAP_GOAL = 3.0, 1.05
+MEMORY_GOAL, SWAP_GOAL, DEPTH_GOAL = 3.0, 1.05, 1.2
 RHO = 0.1
 MOST_COPIES = 2 * 2**30  # bytes of perturbed weights that vmap may hold here
 
@@ -114,6 +115,23 @@ def _clipped_by_vmap(objective: Objective, params: Any, batch: Any) -> Any:
     norms = jax.vmap(trees.norm)(gradients)
     weights = jnp.minimum(1, 1 / norms) / len(norms)
     return jax.tree.map(lambda g: jnp.tensordot(weights, g, 1), gradients)
+
+
+def depth() -> list[rows.Row]:
+    """Time to trace and compile 12 layers as a loop, over that of 2 layers."""
+    problems = {layers: networks.make_gpt(layers, 4) for layers in (2, 12)}
+    found = []
+    for way, make in {"SAM": sam, "implicit": functools.partial(ours, m=1)}.items():
+        seconds: dict[str, list[float]] = {f"{layers}": [] for layers in problems}
+        for _ in range(timing.FEWEST_ROUNDS):
+            for layers, problem in problems.items():
+                jax.clear_caches()
+                compiled = timing.compiled(make(problem), problem.params, problem.batch)
+                seconds[f"{layers}"].append(compiled[1])
+        timings = {name: timing.Timing.of(values) for name, values in seconds.items()}
+        figure = f"12 layers / 2 layers, compiling {way}, GPT d256, batch 4"
+        found.append(rows.compare(figure, timings, "12", "2", goal=DEPTH_GOAL))
+    return found
 
 
 def _one_case(name: str, n: int, m: int, goal: float | None) -> list[rows.Row]:
