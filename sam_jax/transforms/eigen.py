@@ -28,7 +28,10 @@ class Eigenvector(NamedTuple):
 def init_eigenvector(params: Tree, **_: Any) -> Eigenvector:
     """The state of `eigen_sam`: a fixed random vector before the first iteration."""
     noise = trees.random_like(jax.random.key(0), params)
-    return Eigenvector(jnp.zeros((), jnp.int32), noise)
+    vector = trees.add(
+        trees.zeros_like(params), noise
+    )  # split over devices as they are
+    return Eigenvector(jnp.zeros((), jnp.int32), vector)
 
 
 def eigen_sam_gradient(
@@ -39,7 +42,7 @@ def eigen_sam_gradient(
     Eigen-SAM (Luo et al. 2024, NeurIPS, arXiv:2501.12666): v is the top eigenvector of
     the batch's Hessian, by one power iteration in every `refresh`-th step, from the
     iterate of the one before; the paper takes several at once. The part orthogonal to g
-    is not normalised. Two gradients a step, and a Hessian-vector product (some two
+    is not normalised. Two gradients a step, and a Hessian-vector product (some three
     more) in every `refresh`-th; on CPU with convolutions in every one, since compiled
     branches are slow there.
 

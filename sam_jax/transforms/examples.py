@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from sam_jax.core import ascent, trees
 from sam_jax.core.gradient import Gradient
 from sam_jax.core.objective import Objective
-from sam_jax.ops import layouts
 from sam_jax.transforms.factory import make_factory
 from sam_jax.transforms.point import Point
 
@@ -50,10 +49,10 @@ def esam_gradient(
         everyone = rises
         if point.axis_name is not None:
             everyone = jax.lax.all_gather(rises, point.axis_name, tiled=True)
-        everyone = layouts.gathered(everyone)  # whole on every device, to be sorted
-        count = jnp.clip(jnp.round(select * everyone.size), 1, everyone.size)
-        least = jnp.sort(everyone)[everyone.size - count.astype(int)]
-        return (rises >= least) * (everyone.size / jnp.sum(everyone >= least))
+        lowest = jnp.min(everyone)
+        least = trees.least_of_largest(everyone - lowest, select)
+        number = jnp.sum(everyone - lowest >= least)
+        return (rises - lowest >= least) * (everyone.size / number)
 
     there = _weighted(point, objective, weigh).there(delta)
     return here._replace(gradient=there.gradient, ascent_norm=there.ascent_norm)
@@ -107,16 +106,16 @@ def focal_sam_gradient(
         batch.
       focus: the paper's gamma, >= 0. strength: its lambda, >= 0. 0 and 1 are SAM.
     """
-    if not counts:
+    if not sum(counts):
         raise ValueError(
-            "focal_sam received counts=(); give the training examples of every class, "
-            "such as counts=(500, 50, 5), or use sam."
+            f"focal_sam received counts={tuple(counts)}; give the training examples of "
+            "every class, such as counts=(500, 50, 5), or use sam."
         )
-    shares = jnp.asarray(counts) / sum(counts)
+    weights = (1 - jnp.asarray(counts) / sum(counts)) ** focus
     return _focused(
         "focal_sam",
         point,
-        lambda batch: (1 - layouts.take(shares, batch[labels])) ** focus,
+        lambda batch: jax.nn.one_hot(batch[labels], len(counts)) @ weights,
         strength,
     )
 

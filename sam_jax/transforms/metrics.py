@@ -221,26 +221,9 @@ def _centred(leaf: jax.Array) -> jax.Array:
 
 
 def _largest(tree: Tree, part: trees.Scalar) -> Tree:
-    """Bools like the tree: the given part of all entries (>= 0), the largest; ties too.
-
-    The threshold is found bit by bit, since bits of floats >= 0 are ordered as they
-    are: a pass of comparisons a bit, where sorting takes many times longer.
-    """
-    leaves = [trees.widen(x) for x in jax.tree.leaves(tree)]
-    dtype = jnp.result_type(*leaves)
-    width = jnp.finfo(dtype).bits
-    whole = jnp.dtype(f"int{width}")
-    bits = [jax.lax.bitcast_convert_type(x.astype(dtype), whole) for x in leaves]
-    count = jnp.maximum(jnp.round(part * sum(x.size for x in bits)), 1)
-
-    def try_bit(i: jax.Array, threshold: jax.Array) -> jax.Array:
-        trial = threshold | (jnp.ones((), whole) << (width - 2 - i).astype(whole))
-        above = sum(jnp.sum(x >= trial) for x in bits)
-        return jnp.where(above >= count, trial, threshold)
-
-    threshold = jax.lax.fori_loop(0, width - 1, try_bit, jnp.zeros((), whole))
-    kept = [x >= threshold for x in bits]
-    return jax.tree.unflatten(jax.tree.structure(tree), kept)
+    """Bools like a tree of entries >= 0: the largest part of all; ties too."""
+    least = trees.least_of_largest(tree, part)
+    return jax.tree.map(lambda x: trees.widen(x) >= least, tree)
 
 
 fisher_sam = make_factory("fisher_sam", fisher_sam_gradient)

@@ -28,7 +28,7 @@ def mesa_gradient(
     temperature) with the weights v and w; v_t = decay v_{t-1} + (1 - decay) w_t from
     the first step on. One gradient and a forward pass a step. Start it after some
     epochs, as the paper does (`active_between`). Needs an `objective` whose outputs are
-    logits [B, classes].
+    logits [B, ..., classes].
 
     Args:
       rho: weight of the divergence, >= 0, or a schedule.
@@ -49,7 +49,7 @@ def saf_gradient(point: Point, *, temperature: trees.Scalar = 5.0) -> Gradient:
     Du et al. 2022 (NeurIPS, arXiv:2205.14083), Eq. 8: p = softmax(outputs /
     temperature); the old outputs are those that the run had for the same examples,
     three epochs ago in the paper, which the caller stores and passes as `past_outputs`.
-    One gradient a step. Needs an `objective` whose outputs are logits [B, classes].
+    One gradient a step. Needs an `objective` with logits [B, ..., classes].
 
     Args:
       rho, axis_name, temperature: as in `mesa`.
@@ -80,6 +80,7 @@ def _drawn_to(
         before = jax.nn.log_softmax(old / temperature)
         now = jax.nn.log_softmax(outputs / temperature)
         divergence = jnp.sum(jnp.exp(before) * (before - now), -1)
+        divergence = jnp.mean(divergence.reshape(len(divergence), -1), 1)
         losses = objective.loss(outputs, batch)
         return losses + jnp.asarray(point.rho, losses.dtype) * divergence
 

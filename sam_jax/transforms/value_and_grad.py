@@ -1,7 +1,6 @@
 """`value_and_grad`: SAM for a trainer that knows no more than `jax.value_and_grad`."""
 
 import dataclasses
-import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -77,7 +76,6 @@ def value_and_grad(
     kind = _kind(kind, m, swap)
     variant = VARIANTS[kind]
     m = variant.options.get("m") if m is None else m
-    draws = "seed" in inspect.signature(variant.transformation).parameters
     chosen = options if m is None else {**options, "m": m}
     checks.options(f"{NAME}, kind={kind!r},", chosen, list(variant.options))
     check_options(NAME, chosen)
@@ -96,7 +94,7 @@ def value_and_grad(
         ascent_key: jax.Array | None = None,
         **kwargs: Any,
     ) -> tuple[Any, Tree]:
-        if draws and ascent_key is None:
+        if variant.draws and ascent_key is None:
             raise ValueError(
                 f"{NAME} received no ascent_key for kind={kind!r}; call the function "
                 "that it returned with ascent_key=key, a new one in every step."

@@ -50,6 +50,7 @@ class Variant(NamedTuple):
     init_state: (params, **options) -> its state before the first step; None for none.
     gradients: what a step costs, in gradients of the whole batch.
     keeps: what its state is, in words; "" for nothing.
+    draws: whether it draws random numbers, from `Point.key`.
     """
 
     gradient: Callable[..., Gradient]
@@ -58,6 +59,7 @@ class Variant(NamedTuple):
     init_state: Callable[..., Any] | None = None
     gradients: float = 2
     keeps: str = ""
+    draws: bool = False
 
     @property
     def options(self) -> dict[str, Any]:
@@ -76,7 +78,7 @@ VARIANTS: dict[str, Variant] = {
     "asam": Variant(asam_gradient, asam),
     "layerwise_sam": Variant(layerwise_sam_gradient, layerwise_sam),
     "random_perturbation": Variant(
-        random_perturbation_gradient, random_perturbation, gradients=1
+        random_perturbation_gradient, random_perturbation, gradients=1, draws=True
     ),
     "gsam": Variant(gsam_gradient, gsam),
     "stable_sam": Variant(stable_sam_gradient, stable_sam),
@@ -130,7 +132,7 @@ VARIANTS: dict[str, Variant] = {
         init_state=metrics.init_squares,
         keeps="average of g^2",
     ),
-    "esam": Variant(examples.esam_gradient, examples.esam),
+    "esam": Variant(examples.esam_gradient, examples.esam, draws=True),
     "imb_sam": Variant(examples.imb_sam_gradient, examples.imb_sam, gradients=3),
     "focal_sam": Variant(examples.focal_sam_gradient, examples.focal_sam, gradients=3),
     "ae_sam": Variant(

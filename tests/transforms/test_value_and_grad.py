@@ -21,6 +21,12 @@ EXTRA = {
     "random_perturbation": {"ascent_key": KEY},
     "esam": {"ascent_key": KEY},
 }
+OPTIONS = {
+    "imb_sam": {"tail": (1,), "labels": "y"},
+    "focal_sam": {"counts": (5, 2, 1), "labels": "y"},
+}
+# Those that see outputs, or losses of examples; saf has no place for its outputs.
+NEED_OBJECTIVE = {"sam_direction", "sam_derivative", "esam", *OPTIONS}
 
 
 def mean_loss(params, batch):
@@ -82,22 +88,19 @@ def test_it_is_a_step_written_by_hand_and_hands_loss_and_aux_on():
     np.testing.assert_allclose(aux["largest"], largest, rtol=1e-14)
 
 
-# Those that take the batch apart, or are told more in every step, go by optax.
-OTHERS = {"imb_sam", "focal_sam", "saf"}
-STATELESS = [name for name, v in VARIANTS.items() if not v.keeps and name not in OTHERS]
-APART = {"sam_direction", "sam_derivative", "esam"}
+STATELESS = [n for n, v in VARIANTS.items() if not v.keeps and n != "saf"]
 
 
 @pytest.mark.parametrize("kind", STATELESS)
 def test_every_kind_is_its_transform_with_the_loss_beside_it(kind):
-    """By way of optax with an objective, and here with a scalar loss where that does;
-    the swaps of Table 1 need to see the outputs."""
-    tx, extra = VARIANTS[kind].transformation(0.3), EXTRA.get(kind, {})
+    """By way of optax with an objective, here with a scalar loss where that does."""
+    extra, options = EXTRA.get(kind, {}), OPTIONS.get(kind, {})
+    tx = VARIANTS[kind].transformation(0.3, **options)
     expected, _ = jax.jit(functools.partial(tx.update, objective=OBJECTIVE))(
         GRADS, tx.init(PARAMS), PARAMS, batch=BATCH, **extra
     )
-    loss_fn = OBJECTIVE if kind in APART else mean_loss
-    value, gradient = ours(loss_fn, kind=kind, **extra)
+    loss_fn = OBJECTIVE if kind in NEED_OBJECTIVE else mean_loss
+    value, gradient = ours(loss_fn, kind=kind, **extra, **options)
     assert_same((value, gradient), (OBJECTIVE.value(PARAMS, BATCH), expected), 1e-11)
 
 
