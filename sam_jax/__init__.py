@@ -33,6 +33,7 @@ from sam_jax.transforms.metrics import (
 from sam_jax.transforms.mixes import cr_sam, wsam
 from sam_jax.transforms.nnx_models import nnx_grad_fn
 from sam_jax.transforms.previous import async_sam, dp_sat, msam
+from sam_jax.transforms.radius import carry_rho, choose_rho
 from sam_jax.transforms.trajectory import mesa, saf
 from sam_jax.transforms.value_and_grad import value_and_grad
 from sam_jax.transforms.variants import (
@@ -59,6 +60,8 @@ __all__ = [
     "ae_sam",
     "asam",
     "async_sam",
+    "carry_rho",
+    "choose_rho",
     "clipped_gradient",
     "cr_sam",
     "dp_sat",
