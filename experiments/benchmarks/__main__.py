@@ -14,6 +14,7 @@ from absl import app, flags, logging
 
 from experiments.benchmarks import (
     attacks,
+    family,
     flows,
     growth,
     peers,
@@ -31,6 +32,7 @@ from sam_jax import checks, output, plotting
 SUITES = {
     "startup": startup.first_step,
     "sam": steps.sam_against_erm,
+    "family": family.over_plain_steps,
     "feed": steps.feed_against_step,
     "trainer": trainer.against_hand_written,
     "sharded": sharded.against_plain,

@@ -95,7 +95,7 @@ PARTS = (
         "Other methods, and equal time",
         "Not of the paper: variants of others at equal steps, and per-example SAM "
         "against SAM in the same time.",
-        ("peers", "sum_max_run"),
+        ("peers", "equal_time", "sum_max_run"),
     ),
 )
 OTHER = Part("other", "Further experiments", "Of later versions, or our own.", ())

@@ -81,6 +81,8 @@ def methods(name: str, scale: str) -> dict[str, dict[str, Any]]:
     for key, run in module.runs(module.SCALES[scale]).items():
         flat = configuration.flatten(configuration.check(run.config))
         for option, value in flat.items():
+            if isinstance(value, dict):  # model.options
+                value = str(value)
             found.setdefault(option, {}).setdefault(str(key[0]), set()).add(value)
     return {
         option: {method: next(iter(v)) for method, v in values.items()}
