@@ -13,7 +13,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CACHE_HOME)/sam_jax/xla
 # CPU up to 30% shorter.
 train bench: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184
 
-.PHONY: venv train test test-programs test-heavy test-jax faults reproduce bench bench-peers notebooks docs lint format data clean
+.PHONY: venv train test test-programs test-heavy test-jax faults reproduce bench bench-peers notebooks report docs lint format data clean
 
 venv: .venv/.done
 
@@ -72,6 +72,9 @@ bench-peers: venv .venv-peers/.done  ## our SAM step against PyTorch's
 
 notebooks: venv  ## runs the notebooks and writes their .ipynb
 	$(BIN)/jupytext --to ipynb --execute notebooks/*.py
+
+report: venv  ## all results on one page, and the README's table of them
+	$(BIN)/python -m experiments report --readme=README.md
 
 # mkdocs and its theme enter no other environment.
 docs: export NO_MKDOCS_2_WARNING := 1

@@ -45,6 +45,11 @@ def piecewise_constant(
       boundaries: fractions of T in [0, 1].
       factor: of each drop, in [0, 1].
       warmup_steps: must end before the first boundary.
+
+    Examples:
+      >>> rate = piecewise_constant(0.1, total_steps=100)
+      >>> [round(float(rate(t)), 6) for t in (0, 49, 50, 75)]
+      [0.1, 0.1, 0.01, 0.001]
     """
     _check(peak, total_steps, warmup_steps)
     checks.number("factor", factor, 0, 1)

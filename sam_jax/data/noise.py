@@ -41,6 +41,14 @@ def add_label_noise(
 
     Returns: the noisy labels, and where they differ from the given ones.
     Raises: ValueError for what is out of range, or an option of the other kind.
+
+    Examples:
+      >>> labels = np.array([0, 1, 2, 0])
+      >>> noisy, changed = add_label_noise(
+      ...     0, labels, 1.0, 3, kind="asymmetric", mapping=(1, 1, 0)
+      ... )
+      >>> noisy.tolist(), changed.tolist()
+      ([1, 1, 0, 1], [True, False, True, True])
     """
     labels = np.asarray(labels)
     _check_classes("labels", labels, checks.integer("num_classes", num_classes, 2))

@@ -47,6 +47,11 @@ def cycle_radius(gamma: Values, rho: Values) -> Values:
 
     Args:
       gamma: step size in (0, 2). rho: radius >= 0.
+
+    Examples:
+      >>> w = cycle_radius(gamma=1.0, rho=0.5)
+      >>> w, w - 1.0 * (w + 0.5)  # and a step from there
+      (0.5, -0.5)
     """
     return gamma * rho / (2 - gamma)
 

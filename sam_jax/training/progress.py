@@ -81,7 +81,9 @@ class Progress:
                 {**self._figures, "left": self._left()}, refresh=False
             )
             self._bar.update()
-        elif self._counted == FIRST or now - self._told > EVERY:
+        elif self._counted == FIRST or (
+            self._counted > 1 and now - self._told > EVERY  # the first one compiled
+        ):
             self._say(f"step {self._done} of {self._steps}  {self._pace()}")
 
     def evaluation(self, epoch: int, record: Mapping[str, Any]) -> None:

@@ -75,6 +75,15 @@ def sam(
       batch)` or `objective`. State: `SamState`.
 
     Raises: ValueError for a negative rho, or when `update` lacks one of its arguments.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> grad = jax.grad(lambda w, batch: jnp.sum(w**2) / 2)  # g = w
+      >>> w, batch = jnp.array([3.0, 4.0]), jnp.zeros(1)
+      >>> tx = optax.chain(sam(rho=5.0), optax.sgd(1.0))
+      >>> step, _ = tx.update(w, tx.init(w), w, grad_fn=grad, batch=batch)
+      >>> step.tolist()  # -(w + 5 w / |w|), |w| = 5
+      [-6.0, -8.0]
     """
     several = ascent_steps if ascent_steps != 1 else None
     directions.check_direction(

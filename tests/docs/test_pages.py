@@ -138,9 +138,19 @@ def test_the_table_of_variants_is_that_of_the_code():
         )
 
 
-def test_doctests():
-    for path in sorted((ROOT / "sam_jax").rglob("*.py")):
-        if ">>>" in path.read_text():
-            name = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
-            module = importlib.import_module(name)
-            assert doctest.testmod(module).failed == 0, name
+EXAMPLES = [
+    path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+    for path in sorted((ROOT / "sam_jax").rglob("*.py"))
+    if ">>>" in path.read_text()
+]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_examples_of_docstrings(name):
+    found = doctest.testmod(importlib.import_module(name))
+    assert found.attempted > 0
+    assert found.failed == 0
+
+
+def test_there_are_examples_in_docstrings():
+    assert len(EXAMPLES) >= 5
