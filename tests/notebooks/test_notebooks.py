@@ -14,6 +14,7 @@ SMALL = {
     "03_noisy_labels": "epochs, iterations = 2, 20",
     "04_per_example_sam": "batches, width, repeats = (4,), 16, 1",
     "05_robustness": "epochs, count = 1, 16",
+    "06_language_model": "gradients, width, examples = 20, 16, 64",
 }
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
