@@ -4,6 +4,7 @@ import pathlib
 import resource
 import shutil
 import threading
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -189,9 +190,40 @@ def test_a_checkpoint_of_another_model_is_refused_by_name():
         lambda a: {("v" if n == "params.w" else n): x for n, x in a.items()},
     ],
 )
-def test_the_checksum_sees_values_dtypes_shapes_and_names(change):
-    assert flat_state.checksum(arrays(3)) == flat_state.checksum(dict(arrays(3)))
-    assert flat_state.checksum(change(arrays(3))) != flat_state.checksum(arrays(3))
+@pytest.mark.parametrize("proof", [flat_state.checksum, flat_state.digest])
+def test_the_checksum_sees_values_dtypes_shapes_and_names(proof, change):
+    assert proof(arrays(3)) == proof(dict(arrays(3)))
+    assert proof(change(arrays(3))) != proof(arrays(3))
+
+
+KINDS = ["float64", "float32", "bfloat16", "float16", "int32", "uint8", "bool"]
+
+
+def test_a_digest_is_the_same_on_the_host_and_on_a_device():
+    values = np.arange(30).reshape(2, 3, 5) % 7
+    host = {kind: values.astype(jnp.dtype(kind)) for kind in KINDS}
+    host |= {"scalar": np.float32(0.5), "nothing": np.zeros((0, 2))}
+    device = {name: jnp.asarray(array) for name, array in host.items()}
+    assert flat_state.digest(host) == flat_state.digest(device)
+
+
+def test_a_digest_is_the_sum_of_weighted_words():
+    words = np.array([7, 2**31, 5], np.uint32)
+    weights = [(i * 2654435761 % 2**32) | 1 for i in range(3)]
+    total = sum(w * int(x) for w, x in zip(weights, words, strict=True)) % 2**32
+    text = f"wuint32(3,){total}"
+    assert flat_state.digest({"w": words}) == zlib.crc32(text.encode())
+
+
+def test_a_digest_sees_any_change_of_a_word_and_entries_that_change_places():
+    array = np.random.default_rng(0).normal(size=8).astype(np.float32)
+    digests = {flat_state.digest({"w": array})}
+    for bit in range(32):
+        other = array.copy()
+        other.view(np.uint32)[3] ^= np.uint32(1 << bit)
+        digests.add(flat_state.digest({"w": other}))
+    digests.add(flat_state.digest({"w": np.roll(array, 1)}))
+    assert len(digests) == 34
 
 
 def test_the_directory_may_be_relative(tmp_path, monkeypatch):
