@@ -12,13 +12,25 @@ from sam_jax.transforms import VARIANTS, Point
 
 NETWORK, BATCH = "conv net 28x28", 128
 AT_ONCE = 4  # variants that take turns with one plain step, so that both see one drift
+# Gradients where they are no whole number, a forward pass being a third (see the tests'
+# counts); a Hessian-vector product is in every step on CPU with convolutions.
+COSTS = {
+    "max_sum": 7 / 3,
+    "random_perturbation": 4 / 3,
+    "mesa": 4 / 3,
+    "imb_sam": 8 / 3,
+    "focal_sam": 8 / 3,
+    "eigen_sam": 5.0,
+}
 # What some variants cannot do without.
 OPTIONS = {"imb_sam": {"tail": (0, 1)}, "focal_sam": {"counts": (9, 1) * 5}}
 
 
 def over_plain_steps() -> list[rows.Row]:
-    """Every variant's step over the plain one: the goal is 1.02 of its gradients and
-    .01, so 2.05 for two and 1.03 for one."""
+    """Every variant's step over the plain one, against its gradients.
+
+    The goal is 1.02 of them and .01: 2.05 for two, 1.03 for one.
+    """
     problem, measured, names = networks.make(NETWORK, BATCH), [], list(VARIANTS)
     for start in range(0, len(names), AT_ONCE):
         some = names[start : start + AT_ONCE]
@@ -26,7 +38,8 @@ def over_plain_steps() -> list[rows.Row]:
         calls |= {name: variant_step(name, problem) for name in some}
         timings = timing.alternate(calls, rounds=20, limit=12.0)
         for name in some:
-            goal = round(1.02 * VARIANTS[name].gradients + 0.01, 2)
+            cost = COSTS.get(name, VARIANTS[name].gradients)
+            goal = round(1.02 * cost + 0.01, 2)
             figure = f"{name} / ERM step, {NETWORK}, batch {BATCH}"
             measured.append(rows.compare(figure, timings, name, "ERM", goal=goal))
     return measured

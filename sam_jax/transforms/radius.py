@@ -80,7 +80,7 @@ def carry_rho(
 
     Args:
       rho: radius at m. m, to: examples of a group.
-      noise_scale: `sam_jax.gradient_noise_scale`, in examples, >= 0.
+      noise_scale: `sam_jax.gradient_noise_scale(...).scale`, in examples, >= 0.
     """
     check_number("carry_rho", "rho", rho)
     check_number("carry_rho", "noise_scale", noise_scale)
