@@ -219,8 +219,6 @@ def restored(folder):
 def whole_run(folder, variant, model, mesh):
     """Two epochs by the loop: figures, and the state in its last checkpoint."""
     config = tiny(batch_size=BATCH, ema__decay=0.5, **model)
-    config.data.augment.crop_padding = 1
-    config.data.validation_fraction = 0.9
     config.sam.kind, config.sam.m = variant, 4
     if variant == "sum_max":
         config.attack.update(kind="adversarial", eps=0.1, steps=2, eval_steps=2)
@@ -235,11 +233,27 @@ def whole_run(folder, variant, model, mesh):
 
 
 MODELS = {
-    "mlp": {"model__name": "mlp", "model__widths": (8,)},
+    "mlp": {
+        "model__name": "mlp",
+        "model__widths": (8,),
+        "data__augment__crop_padding": 1,
+        "data__validation_fraction": 0.9,
+    },
     "resnet": {
         "model__name": "preact_resnet18",
         "model__width": 2,
         "data__train_examples": 320,
+        "data__validation_fraction": 0.9,
+    },
+    "gpt": {
+        "model__name": "gpt",
+        "model__norm": "layer",
+        "model__depth": 1,
+        "model__width": 8,
+        "model__heads": 2,
+        "data__name": "text",
+        "data__length": 8,
+        "data__validation_fraction": 0.5,
     },
 }
 RUN_MESHES = {
@@ -251,12 +265,16 @@ RUN_MESHES = {
 
 def runs(folder, chosen, models):
     for name in models:
-        for kind in ("sam", "sum_max"):
-            if (name, kind) == ("resnet", "sum_max"):
-                continue  # BatchNorm, and attacks: minutes
+        model = dict(MODELS[name])
+        if name == "gpt":
+            text = folder / "text"
+            text.write_bytes(b"some words of text; " * 130)
+            model["data__path"] = str(text)
+        # Attacks are on images, and take minutes with BatchNorm.
+        for kind in ("sam", "sum_max") if name == "mlp" else ("sam",):
             for label, mesh in {"pmap": {}, **chosen}.items():
                 where = folder / name / kind / label
-                received = whole_run(where, kind, MODELS[name], mesh)
+                received = whole_run(where, kind, model, mesh)
                 yield f"{name} {kind} {label}", received
 
 
