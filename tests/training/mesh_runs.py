@@ -242,8 +242,10 @@ MODELS = {
     "resnet": {
         "model__name": "preact_resnet18",
         "model__width": 2,
+        # One step: BatchNorm of four examples makes roundings a hundred times larger.
         "data__train_examples": 320,
-        "data__validation_fraction": 0.9,
+        "data__validation_fraction": 0.94,
+        "epochs": 1,
     },
     "gpt": {
         "model__name": "gpt",
@@ -273,6 +275,8 @@ def runs(folder, chosen, models):
         # Attacks are on images, and take minutes with BatchNorm.
         for kind in ("sam", "sum_max") if name == "mlp" else ("sam",):
             for label, mesh in {"pmap": {}, **chosen}.items():
+                if (name, label) == ("resnet", "tensor"):
+                    continue  # XLA has no groups of convolutions there
                 where = folder / name / kind / label
                 received = whole_run(where, kind, model, mesh)
                 yield f"{name} {kind} {label}", received
