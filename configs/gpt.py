@@ -5,9 +5,11 @@ Recipe: sequences of 64 bytes, two blocks of width 64 with rotary positions, bat
 cosine and a tenth of warm-up, no l2. An example is a sequence: m counts sequences.
 `large` is GPT-2's smallest size on sequences of 1,024 in bfloat16, for an accelerator.
 
-Expected: see `experiments/gpt.py`, which runs these variants on five seeds. Singh et
-al. 2025 (Functional-SAM) find that SAM hurts language models while `sam_direction`,
-which moves the direction alone, helps.
+Expected: in `experiments/gpt.py` at scale cpu, half as wide on a fifth of the bytes,
+over five seeds with rho by validation, bits per byte of held-out files: AdamW 3.11, and
+2.88 with twice the steps; SAM 3.16, its direction alone 3.13, SumMax 3.18, SAM in the
+last tenth 3.11. As Singh et al. 2025 (Functional-SAM) find, SAM hurts a language model
+that does not overfit, and `sam_direction`, which moves the direction alone, hurts less.
 
 Variants: erm (default), sam, sam_direction, sum_max (m = 1), late (SAM in the last
 tenth), periodic (SAM in every fifth step); muon, large or smoke joins any other:
