@@ -243,7 +243,8 @@ def plot(arrays: Arrays) -> plotting.Figure:
     steps = arrays["epoch"]
     for i, (key, label) in enumerate(ALL.items()):
         color = plotting.COLORS[i % len(plotting.COLORS)]
-        style = {"label": label, "color": color}
+        again = i >= len(plotting.COLORS)  # a colour for the second time
+        style = {"label": label, "color": color, "linestyle": "--" if again else "-"}
         curve = comparison.chosen(arrays, key, "curve")
         x = arrays["double_epoch"] if key == DOUBLE else steps
         plotting.band(by_gradients, x * GRADIENTS.get(key, 2), curve, **style)
@@ -255,11 +256,12 @@ def plot(arrays: Arrays) -> plotting.Figure:
         rises.plot([i] * len(test), arrays[f"{key}_rise"], "o", color=color)
     title = "held-out files, means and 10-90% of seeds"
     by_gradients.set(xlabel="epochs of ERM with as many gradients", title=title)
-    by_time.set(xlabel="epochs of ERM in the same time", title="the same over time")
+    title = "the same over time, by steps taken in turn"
+    by_time.set(xlabel="epochs of ERM in the same time", title=title)
     low = min(comparison.chosen(arrays, key, "curve").min() for key in ALL)
     for panel in (by_gradients, by_time):
-        panel.set(ylabel="bits per byte", ylim=(low - 0.05, low + 1.2))
-    by_gradients.legend(frameon=False, fontsize="x-small")
+        panel.set(ylabel="bits per byte", ylim=(low - 0.05, low + 1.8))
+    by_gradients.legend(frameon=False, fontsize="x-small", ncols=2)
     bits.set(ylabel="bits per byte", title="before (o) and after (x) rounding")
     rises.set(ylabel="rise of the loss", title="one ascent step", yscale="log")
     for panel in (bits, rises):
