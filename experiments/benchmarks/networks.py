@@ -74,7 +74,7 @@ def make_gpt(depth: int, n: int) -> Problem:
         return module.apply({"params": params}, batch["tokens"][:, :-1], train=True)
 
     def loss(logits: jax.Array, batch: Any) -> jax.Array:
-        return losses.cross_entropy(logits, batch["tokens"][:, 1:]).mean(1)
+        return losses.over_tokens(losses.cross_entropy)(logits, batch["tokens"][:, 1:])
 
     return Problem(Objective(predict, loss), params, {"tokens": tokens})
 
