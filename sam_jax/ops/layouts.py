@@ -76,28 +76,12 @@ def zeros(like: Any, lead: Sequence[int] = ()) -> jax.Array:
     return compat.varying(value, compat.varying_axes(like))
 
 
-def gathered(x: jax.Array) -> jax.Array:
-    """x, whole on every device."""
-    names = axes(x)
-    if not any(names):
-        return x
-    return jax.sharding.reshard(x, _along(x, *(() for _ in names)))
-
-
 def like(x: jax.Array, other: Any) -> jax.Array:
     """x, split as an array of the same shape is."""
     names = axes(other)
     if not any(names) and not any(axes(x)):
         return x
     return jax.sharding.reshard(x, _along(other, *names))
-
-
-def take(values: jax.Array, index: jax.Array) -> jax.Array:
-    """values[index] for values that are whole on every device."""
-    names = axes(index)
-    if not any(names):
-        return values[index]
-    return values.at[index].get(out_sharding=_along(index, *names))
 
 
 def product(
