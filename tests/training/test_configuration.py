@@ -3,8 +3,9 @@ import json
 import ml_collections
 import pytest
 
-from sam_jax.training import configuration, loop, recipes, setup
+from sam_jax.training import configuration, loop, problem, recipes, setup
 from sam_jax.training.keys import MAPPINGS
+from sam_jax.transforms import VARIANTS
 from tests.training.problems import tiny
 
 
@@ -174,8 +175,8 @@ def test_every_key_is_read(tmp_path, monkeypatch):
     loop.run(tiny(**changes), tmp_path / "sgd", silent=True)
     other = {"optimizer__name": "adam", "model__name": "preact_resnet18"}
     loop.prepare(tiny(**other), tmp_path / "adam")
-    for kind in ("sam", "asam"):
-        loop.prepare(tiny(sam__kind=kind), tmp_path / kind)
+    for kind in VARIANTS:
+        problem.create_gradient(Recorder(check(tiny(sam__kind=kind)), read))
     for name in ("mlp", "conv_net"):
         loop.prepare(tiny(model__name=name), tmp_path / name)
     small = {"model__norm": "layer", "model__depth": 1, "model__width": 4}
