@@ -289,11 +289,14 @@ def test_one_line_an_evaluation_where_there_is_no_terminal(tmp_path, capsys):
     loop.run(tiny(), tmp_path / "run")
     received = capsys.readouterr()
     assert received.out == ""
-    lines = received.err.splitlines()
-    assert [text.split("  ")[0] for text in lines] == ["ERM: epoch 1", "ERM: epoch 2"]
     assert "\r" not in received.err
-    for word in ("loss", "error", "validation", "test", "steps/s", "s left"):
-        assert word in lines[0]
+    first, *lines = received.err.splitlines()
+    assert first == "ERM: 80 steps; compiling the first"
+    epochs = [text for text in lines if text.startswith("ERM: epoch")]
+    assert [text.split("  ")[0] for text in epochs] == ["ERM: epoch 1", "ERM: epoch 2"]
+    for word in ("batch loss", "batch error", "validation error", "test error"):
+        assert word in epochs[0]
+    assert all("steps/s" in text and " left" in text for text in lines)
 
 
 def test_a_step_compiles_once_whatever_the_rates(tmp_path):
