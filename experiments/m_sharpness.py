@@ -26,13 +26,16 @@ NORMS = {"group": "GroupNorm", "batch": "BatchNorm", "none": "no normalisation"}
 class Settings(comparison.Settings):
     """m: group sizes, 0 for the batch. rho: the grid of the batch; that of groups of m
     is it times (m / batch)^power. On digits single examples wanted a fourth to a fifth
-    of the rho of a batch of 64, which is a power of a third. chunk: how many groups at
-    a time with BatchNorm, whose groups have weights of their own; 0 for all.
+    of the rho of a batch of 64, which is a power of a third. rho_single, rho_group: for
+    m = 1 and for sizes between, in place of the rule; () for the rule. chunk: how many
+    groups at a time with BatchNorm, whose groups have weights of their own; 0 for all.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     m: tuple[int, ...] = (1, 4, 16, 64, 0)
     rho: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.4)
+    rho_single: tuple[float, ...] = ()
+    rho_group: tuple[float, ...] = ()
     power: float = 1 / 3
     chunk: int = 0
     norms: tuple[str, ...] = ("group",)
@@ -43,12 +46,15 @@ SCALES = {
         seeds=(0,),
         m=(1, 0),
         rho=(0.1,),
+        rho_single=(0.05,),
         norms=("none",),
         recipe="smoke",
     ),
     "cpu": Settings(
         m=(1, 4, 16, 0),
         rho=(0.1, 0.2, 0.3, 0.4),
+        rho_single=(0.02, 0.05, 0.1, 0.15),
+        rho_group=(0.05, 0.1, 0.2, 0.3),
         norms=("none",),
         recipe="embedded",
     ),
@@ -78,14 +84,17 @@ def methods(settings: Settings) -> list[comparison.Method]:
                 keys["sam.chunk"] = settings.chunk
             label = f"m = {m or base.batch_size}"
             config = changed(base, keys)
-            grid = _grid(settings, m / base.batch_size if m else 1)
+            grid = _grid(settings, m, base.batch_size)
             found.append(comparison.Method(f"{norm}_{m}", label, config, grid))
     return found
 
 
-def _grid(settings: Settings, share: float) -> tuple[float, ...]:
-    """The grid of groups that are this share of a batch, to two digits."""
-    factor = share**settings.power
+def _grid(settings: Settings, m: int, batch: int) -> tuple[float, ...]:
+    """The grid of groups of m, to two digits where it is by the rule."""
+    given = {0: settings.rho, 1: settings.rho_single}.get(m, settings.rho_group)
+    if given:
+        return given
+    factor = (m / batch) ** settings.power
     return tuple(float(f"{factor * rho:.2g}") for rho in settings.rho)
 
 

@@ -94,7 +94,7 @@ def _hours(runs: Mapping[Key, PlannedRun]) -> str:
     try:
         for some in methods.values():
             seconds += sum(map(steps, some)) * _seconds_a_step(some[0])
-    except data.UnavailableDataError as error:
+    except (data.UnavailableDataError, configuration.ConfigError) as error:
         return f"How long they take is not known: {error}"
     return (
         f"About {seconds / 3600:.1f} hours here, one run after another (see --jobs) "

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import os
 import time
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from sam_jax import output
 from sam_jax.training import epochs
+from sam_jax.training.configuration import ConfigError
 from sam_jax.training.loop import Run
 from sam_jax.training.progress import duration
 from sam_jax.training.setup import Step
@@ -64,7 +66,10 @@ class Estimate:
 
 
 def estimate(run: Run) -> Estimate:
-    """Compiles the steps of a run and times a few; nothing is written."""
+    """Compiles the steps of a run and times a few; nothing is written.
+
+    Raises: ConfigError for a step that needs more memory than there is here.
+    """
     setup, config = run.setup, run.config
     state = setup.layout.place(setup.initial_state())
     total = config.epochs * setup.epoch_steps
@@ -80,6 +85,7 @@ def estimate(run: Run) -> Estimate:
     ascent_step = setup.ascent_step if ascents else None
     plain_step = setup.plain_step if ascents < total else None
     peak = _peak(run, ascent_step or setup.plain_step, state)
+    _refuse_beyond_memory(peak)
     evaluation, state = _evaluation_seconds(run, state)
     step_seconds, state = _step_seconds(run, ascent_step, state)
     plain_seconds, state = _step_seconds(run, plain_step, state)
@@ -98,10 +104,15 @@ def estimate(run: Run) -> Estimate:
 
 
 def step_seconds(run: Run) -> float:
-    """The median time of a step, with ascent where the run has any."""
+    """The median time of a step, with ascent where the run has any.
+
+    Raises: ConfigError for a step that needs more memory than there is here.
+    """
     setup = run.setup
     state = setup.layout.place(setup.initial_state())
-    found, _ = _step_seconds(run, setup.ascent_step or setup.plain_step, state)
+    step = setup.ascent_step or setup.plain_step
+    _refuse_beyond_memory(_peak(run, step, state))
+    found, _ = _step_seconds(run, step, state)
     assert found is not None
     return found
 
@@ -143,6 +154,25 @@ def _peak(run: Run, step: Any, state: Any) -> int | None:
         return None
     held = found.argument_size_in_bytes + found.output_size_in_bytes
     return int(held + found.temp_size_in_bytes - found.alias_size_in_bytes)
+
+
+def _refuse_beyond_memory(peak: int | None) -> None:
+    """Raises ConfigError if a step needs more than the device has in all."""
+    has = _memory()
+    if peak is not None and has is not None and peak > has:
+        raise ConfigError(
+            f"A step needs {_size(peak)} at once, and there are {_size(has)} here, so "
+            "that it cannot be timed. Lower batch_size, model.width or sam.chunk, or "
+            "ask on a larger machine."
+        )
+
+
+def _memory() -> int | None:
+    """Bytes of one device; of a CPU those of the machine. None if it does not say."""
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return (device.memory_stats() or {}).get("bytes_limit")
 
 
 def _size(count: int | None) -> str:

@@ -368,11 +368,11 @@ def test_each_example_is_augmented_by_a_key_of_its_own_and_of_the_step():
         (8, 1, {}),
         (4, 2, {}),
         (1, 4, {}),
-        (8, 2, {"axis_name": "devices"}),
+        (8, 2, {"axis_name": step.AXIS}),
         (
             4,
             4,
-            {"axis_name": "devices", "axis_index_groups": ((0, 1), (2, 3))},
+            {"axis_name": step.AXIS, "axis_index_groups": ((0, 1), (2, 3))},
         ),
     ],
 )

@@ -15,7 +15,12 @@ SAVED = pathlib.Path(__file__).with_name("saved")
 NAMES = sorted(path.stem for path in SAVED.glob("*.json"))
 NOVEL = keys.since("9.9.9", keys.number(0.25, "[0, 1]", "not thought of yet"))
 # A folder of results of 0.1.0 may differ where an experiment itself has changed since.
-CHANGED = {"sum_max_run": {"seed", "seeds"}}
+RULE = {"power", "chunk"}  # of the grids of m, which were all written out before
+CHANGED = {
+    "sum_max_run": {"seed", "seeds"},
+    "m_sharpness": RULE,
+    "m_norms": RULE,
+}
 
 
 def read(name):
