@@ -37,6 +37,7 @@ def received(tmp_path_factory):
         return {k: dict(zip(fields, v, strict=True)) for k, v in file.items()}
 
 
+@pytest.mark.program
 @pytest.mark.parametrize("shape", scaling_runs.ON_DATA, ids=str)
 @pytest.mark.parametrize(
     ("method", "gradients"),

@@ -126,6 +126,7 @@ def test_recipes_have_the_papers_settings(name, variant, expected):
 
 
 # The digits' own is the main job's, run by tests/experiments.
+@pytest.mark.program
 @pytest.mark.parametrize(
     ("name", "names"),
     [

@@ -1,9 +1,12 @@
 import json
 
+import pytest
+
 from experiments import main_job
 from sam_jax.training import startup
 
 
+@pytest.mark.program
 def test_the_main_job_leaves_two_runs_one_picture_and_a_table(
     tmp_path, capsys, monkeypatch
 ):

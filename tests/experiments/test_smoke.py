@@ -58,6 +58,7 @@ def test_scales_are_declared_and_the_sources_named(name):
     assert len(registry.title(module)) <= 88
 
 
+@pytest.mark.program
 def test_false_statements_of_the_paper_are_reported_as_false(tmp_path):
     for name in ("facts", "convergence"):
         claims = execution.execute(name, "smoke", tmp_path / name)

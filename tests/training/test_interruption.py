@@ -18,6 +18,8 @@ from sam_jax.training.progress import Progress
 from tests.training.test_loop import RUN, final_state, records, run, same_run
 from tests.training.two_processes import start_two
 
+pytestmark = pytest.mark.program
+
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 10  # of an epoch of RUN
 

@@ -12,6 +12,8 @@ import pytest
 from sam_jax.training import parallel
 from tests.training.devices import KINDS
 
+pytestmark = pytest.mark.program
+
 ROOT = pathlib.Path(__file__).parents[2]
 RUNS = [
     *(f"steps with m={m}" for m in (1, 2, 4, 8)),

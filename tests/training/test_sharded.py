@@ -12,6 +12,8 @@ from sam_jax.training import configuration, fleet, loop, partition, problem, sha
 from tests.training import mesh_runs
 from tests.training.problems import tiny
 
+pytestmark = pytest.mark.program
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 

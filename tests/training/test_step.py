@@ -156,6 +156,7 @@ def chain_steps(transform, objective, params, on_own_batch=False):
         yield params
 
 
+@pytest.mark.program
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_every_variant_steps_like_its_optax_transformation(name, options):
     changes = {f"sam__{key}": value for key, value in options.items()}

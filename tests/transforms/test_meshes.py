@@ -19,6 +19,8 @@ from sam_jax.transforms import VARIANTS
 from tests.transforms import meshes
 from tests.transforms.problems import BATCH, OBJECTIVE, PARAMS, assert_same, grad_fn
 
+pytestmark = pytest.mark.program
+
 LAYOUTS = ("Auto, split", "Explicit, replicated", "Explicit, split", "shard_map")
 
 

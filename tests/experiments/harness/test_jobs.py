@@ -14,6 +14,8 @@ from experiments.harness.runs import PlannedRun
 from sam_jax.training.errors import TrainingError
 from tests.training.problems import tiny
 
+pytestmark = pytest.mark.program
+
 ROOT = pathlib.Path(__file__).parents[3]
 
 

@@ -15,6 +15,8 @@ from experiments.harness import sweep, training
 from experiments.harness.runs import folder_name
 from sam_jax.training import startup
 
+pytestmark = pytest.mark.program
+
 RECIPE = """
 from tests.training.problems import tiny
 
