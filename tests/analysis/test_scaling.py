@@ -52,12 +52,14 @@ def test_the_all_reduces_of_a_compiled_step(received, method, gradients, shape):
     assert not sum(said.gathered + said.scattered)
 
 
+@pytest.mark.program
 def test_one_device_exchanges_nothing(received):
     found = received["SAM on (1, 1, 1)"]
     assert found["reduced"] == found["gathered"] == found["others"] == 0
     assert not any(map(sum, scaling.traffic(SMALL.parameters, "SAM", 1, 1)))
 
 
+@pytest.mark.program
 @pytest.mark.parametrize("method", ["ERM", "SAM", "m-SAM"])
 def test_the_exchange_of_a_compiled_step_with_sharded_weights(received, method):
     found = received[f"{method} on {scaling_runs.ON_BOTH}"]
@@ -71,6 +73,7 @@ def test_the_exchange_of_a_compiled_step_with_sharded_weights(received, method):
     assert found["others"] == 0
 
 
+@pytest.mark.program
 @pytest.mark.parametrize(
     ("method", "passes", "tolerance"),
     [("ERM", 1, 0.05), ("SAM", 2, 0.05), ("implicit m = 1", 2, 0.1)],
@@ -85,6 +88,7 @@ def test_the_work_of_a_compiled_step(received, method, passes, tolerance):
     assert expected < more / added < (1 + tolerance) * expected
 
 
+@pytest.mark.program
 def test_the_memory_of_a_compiled_step(received):
     whole, both = scaling_runs.ON_DATA[-1], scaling_runs.ON_BOTH
     for shape in (whole, both):

@@ -52,6 +52,7 @@ def assert_same(first, second):
         np.testing.assert_array_equal(array, second[name], err_msg=name)
 
 
+@pytest.mark.program
 def test_a_streamed_run_is_the_run_in_memory(on_disk, tmp_path):
     """Noise, augmentation, an ascent batch of its own, and an average: bit for bit.
 
@@ -68,6 +69,7 @@ def test_a_streamed_run_is_the_run_in_memory(on_disk, tmp_path):
             np.testing.assert_allclose(value, found["memory"][name], rtol=1e-6)
 
 
+@pytest.mark.program
 def test_a_run_goes_on_in_the_middle_of_an_epoch(on_disk, tmp_path, monkeypatch):
     """The position is the step of the checkpoint: what was read ahead is read again."""
     changes = {**RUN, "data__feed": "stream", "epochs": 2, "batch_size": 64}

@@ -255,6 +255,7 @@ def test_hazard_07_every_ascent_gradient_is_that_of_the_global_batch(make):
         assert_same(jax.tree.map(lambda x, d=device: x[d], received), expected)
 
 
+@pytest.mark.program
 def test_hazard_08_shard_map_does_not_sum_what_the_axis_name_averages():
     """Under shard_map's default checks the gradient with respect to parameters that
     devices share is their sum. In a process with two devices."""

@@ -27,12 +27,8 @@ def test_every_deep_experiment_is_there():
     } <= set(DEEP)
 
 
-# These need no data that is missing here, so that their steps are compiled and timed.
-TIMED = ("gpt", "noisy_digits", "equal_time")
-LONG = [pytest.param(name, marks=pytest.mark.program) for name in TIMED]
-
-
-@pytest.mark.parametrize("name", [*(n for n in DEEP if n not in TIMED), *LONG])
+@pytest.mark.program
+@pytest.mark.parametrize("name", DEEP)
 def test_the_paper_scale_is_described(name, capsys):
     assert cli.main(["run", name, "--scale=paper", "--dry_run"]) == 0
     text = capsys.readouterr().out
