@@ -13,12 +13,12 @@ from flax import traverse_util
 
 from sam_jax.core import groups
 from sam_jax.training import partition
+from sam_jax.training.key_types import Change
 from sam_jax.training.keys import (
     KEYS,
     LOSS_OPTIONS,
     MAPPINGS,
     VARIANT_OPTIONS,
-    Change,
     names,
 )
 from sam_jax.transforms import VARIANTS

@@ -34,7 +34,8 @@ from sam_jax.training.configuration import Config
 from sam_jax.training.errors import NonFiniteLoss
 from sam_jax.training.examples import Examples
 from sam_jax.training.interruption import NOTHING, Requests
-from sam_jax.training.keys import Change, names
+from sam_jax.training.key_types import Change
+from sam_jax.training.keys import names
 from sam_jax.training.state import State
 from sam_jax.training.step import Coefficients
 

@@ -29,7 +29,7 @@ from sam_jax.training.configuration import Config, ConfigError, group_size
 from sam_jax.training.evaluate import Evaluator, FreshStatistics
 from sam_jax.training.examples import Examples
 from sam_jax.training.feeds import Streamed
-from sam_jax.training.keys import Change
+from sam_jax.training.key_types import Change
 from sam_jax.transforms import Point
 
 Step = Callable[..., tuple[states.State, steps.Metrics]]

@@ -12,7 +12,8 @@ from typing import Any
 from sam_jax import output
 from sam_jax.training import configuration, trackers
 from sam_jax.training.errors import TrainingError
-from sam_jax.training.keys import Change, names
+from sam_jax.training.key_types import Change
+from sam_jax.training.keys import names
 
 Record = dict[str, Any]
 

@@ -1,6 +1,4 @@
 import json
-import os
-import pathlib
 import socket
 import subprocess
 import sys
@@ -10,11 +8,12 @@ import numpy as np
 import pytest
 
 from sam_jax.training import parallel
+from tests.training import device_processes
+from tests.training.device_processes import finish
 from tests.training.devices import KINDS
 
 pytestmark = pytest.mark.program
 
-ROOT = pathlib.Path(__file__).parents[2]
 RUNS = [
     *(f"steps with m={m}" for m in (1, 2, 4, 8)),
     *(f"steps of {kind}" for kind in KINDS),
@@ -25,27 +24,8 @@ RUNS = [
 
 def start(devices, *arguments, shared):
     """Runs tests/training/devices.py with so many CPU devices."""
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": os.environ["XLA_FLAGS"]
-        + f" --xla_force_host_platform_device_count={devices}",
-        "SHARED": str(shared),
-    }
-    command = [sys.executable, "-W", "error", "-m", "tests.training.devices"]
-    return subprocess.Popen(
-        [*command, *map(str, arguments)],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def finish(*processes):
-    for process in processes:
-        output, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, output
+    name = "tests.training.devices"
+    return device_processes.start(name, devices, *arguments, SHARED=shared)
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +95,7 @@ def test_processes_with_different_configurations_refuse_to_train(tmp_path):
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", script, coordinator, *map(str, given)],
-            cwd=ROOT,
+            cwd=device_processes.ROOT,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 
-from sam_jax.training import configuration, keys, writer
+from sam_jax.training import configuration, key_types, keys, writer
 
 SAVED = pathlib.Path(__file__).with_name("saved")
 # What `sam.kind` and `sam.perturbation` of that time are today.
@@ -31,8 +31,8 @@ def read(name):
 @pytest.fixture
 def one_more_key(monkeypatch):
     """The library of a time to come, with a key that no file has."""
-    row = keys.number(0.25, "[0, 1]", "what nobody has thought of yet")
-    row = keys.since("9.9.9", row)
+    row = key_types.number(0.25, "[0, 1]", "what nobody has thought of yet")
+    row = key_types.since("9.9.9", row)
     monkeypatch.setitem(keys.KEYS, "sam.novel", row)
 
 

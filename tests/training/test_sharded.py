@@ -1,41 +1,20 @@
-import os
-import pathlib
 import socket
-import subprocess
-import sys
 
 import jax
 import numpy as np
 import pytest
 
 from sam_jax.training import configuration, fleet, loop, partition, problem, sharded
-from tests.training import mesh_runs
+from tests.training import device_processes, mesh_runs
+from tests.training.device_processes import finish
 from tests.training.problems import tiny
 
 pytestmark = pytest.mark.program
 
-ROOT = pathlib.Path(__file__).parents[2]
-
 
 def start(devices, *arguments):
     """Runs tests/training/mesh_runs.py with so many CPU devices."""
-    flag = f" --xla_force_host_platform_device_count={devices}"
-    environment = {**os.environ, "XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + flag}
-    command = [sys.executable, "-W", "error", "-m", "tests.training.mesh_runs"]
-    return subprocess.Popen(
-        [*command, *map(str, arguments)],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def finish(*processes):
-    for process in processes:
-        output, _ = process.communicate(timeout=3600)
-        assert process.returncode == 0, output
+    return device_processes.start("tests.training.mesh_runs", devices, *arguments)
 
 
 def results(path):

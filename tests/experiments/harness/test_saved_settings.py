@@ -9,11 +9,11 @@ import pathlib
 import pytest
 
 from experiments.harness import execution, registry
-from sam_jax.training import keys
+from sam_jax.training import key_types, keys
 
 SAVED = pathlib.Path(__file__).with_name("saved")
 NAMES = sorted(path.stem for path in SAVED.glob("*.json"))
-NOVEL = keys.since("9.9.9", keys.number(0.25, "[0, 1]", "not thought of yet"))
+NOVEL = key_types.since("9.9.9", key_types.number(0.25, "[0, 1]", "not thought of yet"))
 # A folder of results of 0.1.0 may differ where an experiment itself has changed since.
 RULE = {"power", "chunk"}  # of the grids of m, which were all written out before
 CHANGED = {
@@ -47,5 +47,5 @@ def test_saved_results_are_those_of_todays_settings(name):
 def test_a_new_key_leaves_saved_results_valid(name, monkeypatch):
     monkeypatch.setitem(keys.KEYS, "sam.novel", NOVEL)
     assert differing(name) == CHANGED.get(name, set())
-    monkeypatch.setitem(keys.KEYS, "sam.novel", keys.since("", NOVEL))
+    monkeypatch.setitem(keys.KEYS, "sam.novel", key_types.since("", NOVEL))
     assert differing(name) == CHANGED.get(name, set()) | {"sam.novel"}
