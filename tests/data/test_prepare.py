@@ -2,6 +2,7 @@
 
 import gzip
 import importlib.util
+import os
 import pathlib
 import subprocess
 import sys
@@ -146,6 +147,7 @@ def test_make_data_checks_the_name_before_it_installs_anything(name):
     made = subprocess.run(
         ["make", "data", f"NAME={name}", f"PYTHON={sys.executable}"],
         cwd=pathlib.Path(__file__).parents[2],
+        env={k: v for k, v in os.environ.items() if not k.startswith("MAKE")},
         capture_output=True,
         text=True,
     )
