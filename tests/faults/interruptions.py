@@ -12,6 +12,7 @@ from tests.faults.outcome import Outcome
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 RUN_SECONDS = 2.5  # of a start to its end, about: moments are drawn from these
+PATIENCE = 1.05  # by which a run on a busy machine gets more of them with each start
 
 
 def kills(seed: int, tries: int, folder: pathlib.Path) -> Outcome:
@@ -57,7 +58,7 @@ def _interrupt(
     for hits in range(100):
         child = runs.fork(lambda: runs.train(workdir, count_steps=True), said)
         chosen = numbers[(done + hits) % len(numbers)]
-        time.sleep(moment.uniform(0.3, RUN_SECONDS))
+        time.sleep(moment.uniform(0.3, RUN_SECONDS) * PATIENCE**hits)
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, chosen)
         status = runs.status_of(child)
