@@ -52,6 +52,7 @@ SCALES = {
         seeds=(0, 1, 2, 3, 4),
         rho=comparison.FASHION_RHO,
         steps=(0.03, 0.1, 0.3, 1.0, 3.0),
+        tuning=comparison.FASHION_TUNING,
         recipe="fashion",
         changes=comparison.PLAIN,
     ),
@@ -70,7 +71,8 @@ def runs(settings: Settings) -> dict[Key, PlannedRun]:
     """Every form, rho and seed, without and with noise."""
     found: dict[Key, PlannedRun] = {}
     for noise in RECIPES:
-        found |= comparison.plan(methods(settings, noise), settings.seeds)
+        some = methods(settings, noise)
+        found |= comparison.plan(some, settings.seeds, settings.tuning)
     return found
 
 

@@ -49,6 +49,7 @@ SCALES = {
     "fashion": Settings(
         rho=comparison.FASHION_RHO,
         switch_rho=comparison.FASHION_RHO,
+        tuning=comparison.FASHION_TUNING,
         recipe="fashion",
         changes=comparison.PLAIN,
     ),
@@ -79,7 +80,7 @@ def methods(settings: Settings) -> list[comparison.Method]:
 
 def runs(settings: Settings) -> dict[Key, PlannedRun]:
     """Every method, rho and seed; the switched ones go on from the others."""
-    found = comparison.plan(methods(settings), settings.seeds)
+    found = comparison.plan(methods(settings), settings.seeds, settings.tuning)
     plain = [key for key in found if key[0] == "erm"]
     for (name, rho, seed), planned in found.items():
         if name in PARENTS:
@@ -87,7 +88,9 @@ def runs(settings: Settings) -> dict[Key, PlannedRun]:
             parent = erm if name == "erm_to_sam" else ("sam", rho, seed)
             sam = planned.config.sam
             switch = sam.start_epoch or sam.stop_epoch
-            found[name, rho, seed] = PlannedRun(planned.config, parent, switch)
+            # At SAM's own rho, since there is no other run to go on from.
+            trial = planned.trial if name == "erm_to_sam" else found[parent].trial
+            found[name, rho, seed] = PlannedRun(planned.config, parent, switch, trial)
     return found
 
 

@@ -56,7 +56,12 @@ SCALES = {
         recipe="embedded",
         changes={"model.name": "conv_net"},
     ),
-    "fashion": Settings(rho=comparison.FASHION_RHO, checkpoints=20, recipe="fashion"),
+    "fashion": Settings(
+        rho=comparison.FASHION_RHO,
+        checkpoints=20,
+        tuning=comparison.FASHION_TUNING,
+        recipe="fashion",
+    ),
     "paper": Settings(),
 }
 
@@ -72,7 +77,7 @@ def methods(settings: Settings) -> list[comparison.Method]:
 
 def runs(settings: Settings) -> dict[Key, PlannedRun]:
     """ERM, and SAM with every rho, on every seed."""
-    return comparison.plan(methods(settings), settings.seeds)
+    return comparison.plan(methods(settings), settings.seeds, settings.tuning)
 
 
 def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:

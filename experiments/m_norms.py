@@ -4,7 +4,7 @@ With BatchNorm a group has statistics of its own, so that smaller groups change 
 network as well as the perturbation, and m = 1 has none. Otherwise as `m_sharpness`.
 """
 
-from experiments.harness.comparison import FASHION_RHO
+from experiments.harness.comparison import FASHION_RHO, FASHION_TUNING
 from experiments.m_sharpness import Settings, judge, methods, plot, run, runs
 
 __all__ = ["SCALES", "SOURCE", "judge", "methods", "plot", "run", "runs"]
@@ -34,6 +34,7 @@ SCALES = {
         rho=FASHION_RHO,
         chunk=1,
         norms=("group", "batch"),
+        tuning=FASHION_TUNING,
         recipe="fashion",
     ),
     "paper": Settings(norms=("group", "batch")),

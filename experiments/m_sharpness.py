@@ -62,6 +62,7 @@ SCALES = {
         m=(1, 4, 16, 64, 0),
         rho=comparison.FASHION_RHO,
         norms=("none",),
+        tuning=comparison.FASHION_TUNING,
         recipe="fashion",
     ),
     "paper": Settings(),
@@ -100,7 +101,7 @@ def _grid(settings: Settings, m: int, batch: int) -> tuple[float, ...]:
 
 def runs(settings: Settings) -> dict[Key, PlannedRun]:
     """Every m, rho and seed."""
-    return comparison.plan(methods(settings), settings.seeds)
+    return comparison.plan(methods(settings), settings.seeds, settings.tuning)
 
 
 def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:

@@ -64,6 +64,7 @@ SCALES = {
         seeds=(0, 1, 2, 3, 4),
         rho=comparison.FASHION_RHO,
         peers=tuple(peer for peer in PEERS if peer != "only_norm"),
+        tuning=comparison.FASHION_TUNING,
         recipe="fashion",
         changes=comparison.PLAIN,
     ),
@@ -89,7 +90,7 @@ def methods(settings: Settings) -> list[comparison.Method]:
 
 def runs(settings: Settings) -> dict[Key, PlannedRun]:
     """Every peer, rho and seed."""
-    return comparison.plan(methods(settings), settings.seeds)
+    return comparison.plan(methods(settings), settings.seeds, settings.tuning)
 
 
 def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:

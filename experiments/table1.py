@@ -59,7 +59,10 @@ SCALES = {
         },
     ),
     "fashion": Settings(
-        seeds=(0, 1, 2, 3, 4), rho=(0.003, 0.01, 0.03, 0.1), recipe="fashion"
+        seeds=(0, 1, 2, 3, 4),
+        rho=(0.003, 0.01, 0.03, 0.1),
+        tuning=comparison.FASHION_TUNING,
+        recipe="fashion",
     ),
     "paper": Settings(),
 }
@@ -72,7 +75,7 @@ def methods(settings: Settings) -> list[comparison.Method]:
 
 def runs(settings: Settings) -> dict[Key, PlannedRun]:
     """Every method, rho and seed."""
-    return comparison.plan(methods(settings), settings.seeds)
+    return comparison.plan(methods(settings), settings.seeds, settings.tuning)
 
 
 def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:

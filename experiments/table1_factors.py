@@ -82,6 +82,7 @@ SCALES = {
         unnormalized=(0.03, 0.1, 0.3, 1.0),
         resnet_rho=(0.003, 0.01, 0.03, 0.1),
         factors=("base", "batch", "unnormalized", "group"),
+        tuning=comparison.FASHION_TUNING,
         recipe="fashion",
         changes=comparison.PLAIN,
     ),
@@ -107,7 +108,7 @@ def methods(settings: Settings) -> list[comparison.Method]:
 
 def runs(settings: Settings) -> dict[Key, PlannedRun]:
     """Every factor, method, rho and seed."""
-    return comparison.plan(methods(settings), settings.seeds)
+    return comparison.plan(methods(settings), settings.seeds, settings.tuning)
 
 
 def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:

@@ -73,6 +73,7 @@ SCALES = {
         seeds=(0, 1, 2, 3, 4),
         data=("fashion_mnist",),
         rho=comparison.FASHION_RHO,
+        tuning=comparison.FASHION_TUNING,
         recipe="fashion",
         changes={**comparison.PLAIN, "ema.decay": 0.99},
     ),
@@ -98,7 +99,7 @@ def runs(settings: Settings) -> dict[Key, PlannedRun]:
     s, found = settings, {}
     for data in s.data:
         for noise in s.noise:
-            found |= comparison.plan(methods(s, data, noise), s.seeds)
+            found |= comparison.plan(methods(s, data, noise), s.seeds, s.tuning)
     return found
 
 

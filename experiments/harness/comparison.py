@@ -5,9 +5,15 @@ key_validation, key_best, key_last and the like f[R, S], errors as fractions; ke
 and the like f[R, S, E]; and "epoch", "seeds" once. The rho of a method has the least
 error on the noisy validation set, on average over seeds; the best epoch of a run has
 the least error on its own.
+
+Where the first few seeds choose rho, the others are trained with that one alone:
+key_run, bool[R, S], says what was trained, and the rest of the arrays has the worst
+value there is, which no choice falls on.
 """
 
 import dataclasses
+import itertools
+import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,15 +25,18 @@ from experiments.harness.runs import (
     Key,
     PlannedRun,
     TrainedRun,
+    Trial,
     changed,
     table,
     variants,
     worst,
 )
 
-# Scale fashion, everywhere: the grid of SAM over the whole batch on ten classes, and
-# the network without normalisation layers, whose steps take a third of the time.
+# Scale fashion, everywhere: the grid of SAM over the whole batch on ten classes, how
+# many seeds choose from it (all would take twice the time), and the network without
+# normalisation layers, whose steps take a third of the time.
 FASHION_RHO = (0.01, 0.03, 0.1, 0.3, 1.0)
+FASHION_TUNING = 2
 PLAIN = {"model.name": "conv_net"}
 FIGURES = {
     "validation": "validation_error_best",
@@ -36,6 +45,7 @@ FIGURES = {
     "noisy": "train_noisy_error_last",
 }
 CURVES = {"curve": "test_error"}
+NOT_TRAINED = TrainedRun(pathlib.Path(), {}, [])  # as one that failed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +53,15 @@ class Settings:
     """What an experiment on a recipe is run with; its own settings add to these.
 
     rho: SAM's grid. recipe: variants of the recipe beside each method's own.
-    changes: keys changed in every run.
+    changes: keys changed in every run. tuning: how many of the seeds choose rho, for
+    the others as well; None for all of them.
     """
 
     seeds: tuple[int, ...] = (0,)
     rho: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.3, 0.4)
     recipe: str = ""
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    tuning: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,16 +108,35 @@ def from_recipe(
     return found
 
 
-def plan(methods: Iterable[Method], seeds: Sequence[int]) -> dict[Key, PlannedRun]:
-    """One run a method, rho and seed."""
+def plan(
+    methods: Iterable[Method],
+    seeds: Sequence[int],
+    tuning: int | None = None,
+    *,
+    figure: str = FIGURES["validation"],
+) -> dict[Key, PlannedRun]:
+    """One run a method, rho and seed.
+
+    Args:
+      tuning: how many of the seeds choose rho, which the others are trained with; None
+        for all of them. figure: of a run's summary, by which they choose.
+    """
     return {
         (method.key, rho, seed): PlannedRun(
-            changed(method.config, {"sam.rho": rho, "seed": seed})
+            changed(method.config, {"sam.rho": rho, "seed": seed}),
+            trial=_trial(method, place, seeds[:tuning], figure)
+            if tuning and i >= tuning and len(method.values) > 1
+            else None,
         )
         for method in methods
-        for rho in method.values
-        for seed in seeds
+        for place, rho in enumerate(method.values)
+        for i, seed in enumerate(seeds)
     }
+
+
+def _trial(method: Method, place: int, seeds: Sequence[int], figure: str) -> Trial:
+    keys = [tuple((method.key, rho, seed) for seed in seeds) for rho in method.values]
+    return Trial(tuple(keys), figure, place)
 
 
 def collect(
@@ -129,16 +160,20 @@ def collect(
     for method in methods:
         axes = [method.key], method.values, seeds
         arrays[f"{method.key}_rho"] = np.array(method.values, float)
+        there = [[(method.key, rho, s) in trained for s in seeds] for rho in axes[1]]
+        if not np.all(there):
+            arrays[f"{method.key}_run"] = np.array(there)
+        own = {key: trained.get(key, NOT_TRAINED) for key in itertools.product(*axes)}
         for name, figure in figures.items():
             if figure in whole.summary:
-                values = table(trained, figure, *axes)
+                values = table(own, figure, *axes)
                 arrays[f"{method.key}_{name}"] = values[0]
         for name, curve in curves.items():
             arrays[f"{method.key}_{name}"] = np.array(
                 [
                     [
                         _padded(
-                            trained[method.key, rho, seed].curve(curve),
+                            own[method.key, rho, seed].curve(curve),
                             len(whole.curve(curve)),
                             worst(curve),
                         )
@@ -174,6 +209,12 @@ def index(arrays: Arrays, key: str) -> int:
 def rho(arrays: Arrays, key: str) -> float:
     """The rho that validation chooses for a method."""
     return float(arrays[f"{key}_rho"][index(arrays, key)])
+
+
+def tried(arrays: Arrays, key: str) -> int:
+    """How many of the seeds, the first ones, have runs of every rho."""
+    whole = np.ones(arrays[f"{key}_validation"].shape, bool)
+    return int(arrays.get(f"{key}_run", whole).all(0).sum())
 
 
 def rises(arrays: Arrays, key: str) -> np.ndarray:

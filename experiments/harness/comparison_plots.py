@@ -46,14 +46,18 @@ def draw_grid(
     *,
     ylabel: str,
 ) -> None:
-    """Error over rho of each method; a method without rho is a horizontal line."""
+    """Error over rho of each method; a method without rho is a horizontal line.
+
+    Over the seeds with runs of every rho; the point that is chosen, over all of them.
+    """
     for i, (key, label) in enumerate(methods.items()):
         values, errors = arrays[f"{key}_rho"], 100 * arrays[f"{key}_{name}"]
         color = plotting.COLORS[i % len(plotting.COLORS)]
         if len(values) == 1:
             axes.axhline(errors.mean(), color=color, linestyle="--", label=label)
             continue
-        plotting.band(axes, values, errors.T, label=label, color=color, marker=".")
+        every = errors[:, : comparison.tried(arrays, key)].T
+        plotting.band(axes, values, every, label=label, color=color, marker=".")
         at = comparison.index(arrays, key)
         axes.plot(values[at], errors[at].mean(), "o", color=color)
     axes.set(xlabel="rho", ylabel=ylabel, xscale="log")

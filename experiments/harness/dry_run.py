@@ -93,7 +93,8 @@ def _hours(runs: Mapping[Key, PlannedRun]) -> str:
     seconds = 0.0
     try:
         for some in methods.values():
-            seconds += sum(map(steps, some)) * _seconds_a_step(some[0])
+            total = sum(steps(run) * run.share for run in some)
+            seconds += total * _seconds_a_step(some[0])
     except (data.UnavailableDataError, configuration.ConfigError) as error:
         return f"How long they take is not known: {error}"
     return (
@@ -110,15 +111,17 @@ def _seconds_a_step(planned: PlannedRun) -> float:
 
 def _totals(runs: Mapping[Key, PlannedRun]) -> str:
     """Runs, steps and parameters."""
-    taken, sizes = [], {}
+    taken, sizes, trained, total = [], {}, 0.0, 0.0
     for run in runs.values():
         config = configuration.check(run.config)
         _, classes, image = shape(config)
         taken.append(steps(run))
+        trained += run.share
+        total += steps(run) * run.share
         label = f"{config.model.name}, {classes} classes"
         if label not in sizes:
             sizes[label] = parameters(config, classes, image)
-    lines = [f"{len(runs)} runs of {_span(taken)} steps: {sum(taken):,} steps in all."]
+    lines = [f"{trained:.0f} runs of {_span(taken)} steps: {total:,.0f} steps in all."]
     lines += [f"{label}: {size:,} parameters." for label, size in sizes.items()]
     return "\n".join(lines)
 

@@ -63,7 +63,11 @@ def settings(name: str, scale: str) -> dict[str, Any]:
     chosen = checks.choose("scale", scale, module.SCALES)
     values = json.loads(json.dumps(dataclasses.asdict(chosen)))
     if hasattr(module, "runs"):
-        values = {k: v for k, v in values.items() if k not in ("changes", "recipe")}
+        values = {
+            k: v
+            for k, v in values.items()
+            if k not in ("changes", "recipe") and v is not None
+        }
         values |= common_keys(module.runs(chosen))
     return values
 

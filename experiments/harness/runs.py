@@ -19,12 +19,37 @@ Key = tuple[Any, ...]
 FAILURE = "failure.json"
 
 
+class Trial(NamedTuple):
+    """A choice among values, by runs that are trained before it.
+
+    runs: the keys of every value's. figure: of their summaries; the value with the
+    least mean is chosen, the first of equals. value: the one that is tried, by place.
+    """
+
+    runs: tuple[tuple[Key, ...], ...]
+    figure: str
+    value: int
+
+    def chosen(self, trained: Mapping[Key, "TrainedRun"]) -> bool:
+        """Whether the choice falls on this value."""
+        figures = [[trained[key].figure(self.figure) for key in k] for k in self.runs]
+        return int(np.mean(figures, 1).argmin()) == self.value
+
+
 class PlannedRun(NamedTuple):
-    """config: of the run. parent, epoch: the run it goes on from, and from where."""
+    """config: of the run. parent, epoch: the run it goes on from, and from where.
+    trial: without which it is trained; with one, if the choice falls on its value.
+    """
 
     config: ConfigDict
     parent: Key | None = None
     epoch: int = 0
+    trial: Trial | None = None
+
+    @property
+    def share(self) -> float:
+        """Of such runs, how many are trained."""
+        return 1 / len(self.trial.runs) if self.trial else 1.0
 
 
 class TrainedRun(NamedTuple):

@@ -40,7 +40,8 @@ def train(
     workers: int = 1,
     together: bool | None = None,
 ) -> dict[Key, TrainedRun]:
-    """Trains every run that is not finished yet.
+    """Trains every run that is not finished yet; those with a trial after the others,
+    and where the choice falls on their value.
 
     Args:
       planned: a parent comes before the runs that go on from it.
@@ -53,14 +54,33 @@ def train(
       TrainingError, after all others, for runs that could not be trained.
     """
     folder = pathlib.Path(folder)
-    if jax.default_backend() != "cpu" if together is None else together:
-        train_fleets(planned, folder)
-    left = unfinished(planned, folder)
+    together = jax.default_backend() != "cpu" if together is None else together
     numbers = {key: i for i, key in enumerate(planned, start=1)}
 
     def tell(key: Key, words: str) -> None:
         report(f"{numbers[key]}/{len(planned)} {folder_name(key)}: {words}")
 
+    first = {key: plan for key, plan in planned.items() if plan.trial is None}
+    trained = _train(first, folder, tell, workers, together)
+    late = {
+        key: plan
+        for key, plan in planned.items()
+        if plan.trial is not None and plan.trial.chosen(trained)
+    }
+    return trained | _train(late, folder, tell, workers, together)
+
+
+def _train(
+    planned: Mapping[Key, PlannedRun],
+    folder: pathlib.Path,
+    tell: Callable[[Key, str], None],
+    workers: int,
+    together: bool,
+) -> dict[Key, TrainedRun]:
+    """Trains runs, whatever their trials say; TrainingError for those that failed."""
+    if together:
+        train_fleets(planned, folder)
+    left = unfinished(planned, folder)
     if workers > 1 and len(left) > 1:
         failures = jobs.train(left, folder, attempt, workers, tell)
     else:
