@@ -93,7 +93,13 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("--out", metavar="DIR", help="default: results/NAME")
     add.set_defaults(command=_draw)
     add = commands.add_parser("report", help="one page of all results")
-    add.add_argument("--readme", metavar="FILE", help="draw its table anew, too")
+    add.add_argument(
+        "--pages",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="write what README.md and docs/paper.md have of results anew, too",
+    )
     add.add_argument("--results", default="results", metavar="DIR")
     add.set_defaults(command=_report)
     add = commands.add_parser("check", help="claims and figures again, from arrays")
@@ -161,10 +167,9 @@ def _report(arguments: argparse.Namespace) -> None:
     results = _results(arguments)
     for path in report.write(results):
         print(path)
-    if arguments.readme:
-        path = pathlib.Path(arguments.readme)
-        text = report.readme(path.read_text(), results)
-        output.write_atomic(path, lambda file: file.write(text.encode()))
+    for path in map(pathlib.Path, arguments.pages):
+        text = report.redrawn(path, results).encode()
+        output.write_atomic(path, lambda file, text=text: file.write(text))
         print(path)
 
 

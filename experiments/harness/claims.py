@@ -226,6 +226,7 @@ def _is_claim(found: Any) -> bool:
 
 HEADER = ["claim", "source", "expected", "measured", f"{LEVEL:.0%} interval", "seeds"]
 HEADER += ["rho", "verdict"]
+REPORTED = [*HEADER[:-1], "scale", HEADER[-1]]
 
 
 def table(claims: Sequence[Mapping[str, Any]]) -> list[list[str]]:

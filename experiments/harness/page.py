@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 TEMPLATE = pathlib.Path(__file__).with_name("report.html")
 QUALITY = 85  # of figures; the PNG beside the page is the original
-COLUMNS = ("where", *claims.HEADER)
 BENCHMARKS = "benchmarks"
 
 
@@ -123,7 +122,7 @@ def _section(section: "Section", folder: pathlib.Path) -> str:
         caption = f"Claims of {section.source}"
         pairs = zip(section.claims, section.rows, strict=True)
         body = [_claim(claim, row) for claim, row in pairs]
-        out.append(_table("claims", caption, claims.HEADER, body))
+        out.append(_table("claims", caption, claims.REPORTED, body))
     commands = dict.fromkeys(c["command"] for c in section.claims if c.get("command"))
     out += [f"<p>Command: <code>{html.escape(c)}</code></p>" for c in commands]
     return "\n".join([*out, *notes, "</section>"])
@@ -131,7 +130,7 @@ def _section(section: "Section", folder: pathlib.Path) -> str:
 
 def _claim(claim: Mapping[str, Any], row: Sequence[str]) -> str:
     verdict = claim["verdict"]
-    first, *others = zip(claims.HEADER, row, strict=True)
+    first, *others = zip(claims.REPORTED, row, strict=True)
     cells = [
         _cell(label, html.escape(text), "verdict" * (label == "verdict"))
         for label, text in others

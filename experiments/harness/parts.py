@@ -3,10 +3,12 @@
 The report and the README's table of results are ordered by them.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from experiments.harness import claims
+from experiments.harness.statistics import VERDICTS
 
 
 class Part(NamedTuple):
@@ -98,6 +100,7 @@ PARTS = (
         ("peers", "equal_time", "sum_max_run"),
     ),
 )
+OLD = "judged without intervals"
 OTHER = Part("other", "Further experiments", "Of later versions, or our own.", ())
 
 
@@ -115,19 +118,14 @@ def order(name: str) -> tuple[int, int]:
 
 
 class Row(NamedTuple):
-    """A part in a table. names: of its experiments with results. verdicts: how many of
-    the paper's statements have which. example: its first statement, in words.
+    """A part in a table. names: of its experiments with results. counted: of the
+    paper's statements. example: its first statement, in words.
     """
 
     part: Part
     names: list[str]
-    verdicts: dict[str, int]
+    counted: list[tuple[str, str]]
     example: str
-
-    @property
-    def counted(self) -> list[tuple[str, str]]:
-        """(verdict, words) for those that occur."""
-        return [(v, f"{n} {v}") for v, n in self.verdicts.items() if n]
 
 
 def shown(names: Iterable[str]) -> list[Part]:
@@ -147,10 +145,31 @@ def rows(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Row]:
         names = sorted((n for n in found if of(n) is part and found[n]), key=order)
         own = [claim for name in names for claim in found[name]]
         paper = [claim for claim in own if claim["kind"] == "paper"]
-        verdicts = claims.count(c for c in own if not old(c))["paper"]
-        verdicts["judged without intervals"] = sum(map(old, paper))
-        listed.append(Row(part, names, verdicts, _example(paper or own)))
+        listed.append(Row(part, names, counted(paper), _example(paper or own)))
     return listed
+
+
+def counted(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """(verdict, words) for the verdicts that claims have, ("holds", "3 hold").
+
+    Those of a version that judged without intervals are counted apart.
+    """
+    numbers = Counter(OLD if old(claim) else claim["verdict"] for claim in found)
+    return [
+        (verdict, f"{numbers[verdict]} {_verb(verdict, numbers[verdict])}")
+        for verdict in (*VERDICTS, OLD)
+        if numbers[verdict]
+    ]
+
+
+def _verb(verdict: str, number: int) -> str:
+    plural = {"holds": "hold", "needs a GPU": "need a GPU"}
+    return verdict if number == 1 else plural.get(verdict, verdict)
+
+
+def verdicts(found: Sequence[Mapping[str, Any]]) -> str:
+    """The same in a line: "3 hold, 1 contrary"."""
+    return ", ".join(words for _, words in counted(found))
 
 
 def old(claim: Mapping[str, Any]) -> bool:

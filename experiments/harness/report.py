@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from experiments.harness import claims, execution, parts, registry
+from experiments.harness import claims, execution, parts, registry, statements
 from experiments.harness import page as html_page
-from experiments.harness.claims import HEADER
+from experiments.harness.claims import REPORTED
 from sam_jax import output
 
 TITLE = "Understanding Sharpness-Aware Minimization: every statement, measured"
@@ -26,30 +26,34 @@ WORDS = (
     "without seeds it is a computation that comes out or not. Where a printed constant "
     "was found wrong, the statement is judged as printed and as corrected: that a "
     "printed one is contrary is a finding, not a failure. A reference is an "
-    "independent computation of our own."
+    "independent computation of our own. Scale full has the paper's settings, cpu and "
+    "fashion have smaller ones; a section says what differs."
 )
 SMOKE = "Smoke scale: shows that it runs; its numbers are no evidence."
 FULL = "Full scale: the paper's settings where it gives them."
-OTHER = "Settings other than at full scale: "
+BEFORE = "Judged without intervals, before 0.2.0: to be computed again."
+OTHER = "Scale {}; what is not as at full scale: "
 
 
 class Section(NamedTuple):
-    """name, title, source: of the experiment. notes: on its scale, one sentence each.
-    figure: path of the PNG from the report's folder, None if it was not run.
-    claims: as claims.json has them.
+    """name, title, source: of the experiment. scale: "full" for the paper's settings,
+    else its name. notes: on it, one sentence each. figure: path of the PNG from the
+    report's folder, None if it was not run. claims: as claims.json has them.
     """
 
     name: str
     title: str
     source: str
+    scale: str
     notes: list[str]
     figure: str | None
     claims: list[dict[str, Any]]
 
     @property
     def rows(self) -> list[list[str]]:
-        """The claims as text, in the columns of HEADER."""
-        return claims.table(self.claims)
+        """The claims as text, in the columns of REPORTED."""
+        rows = claims.table(self.claims)
+        return [[*row[:-1], self.scale, row[-1]] for row in rows]
 
 
 def write(folder: output.Path) -> list[pathlib.Path]:
@@ -76,14 +80,14 @@ def write(folder: output.Path) -> list[pathlib.Path]:
     return [folder / name for name in pages]
 
 
-def scale_notes(record: dict[str, Any]) -> list[str]:
-    """What a reader must know of the scale: where it departs from the paper's."""
+def scale_of(record: dict[str, Any]) -> tuple[str, list[str]]:
+    """The scale, and what a reader must know of it: what is not as in the paper."""
     name, scale = record["experiment"], record["scale"]
     paper = registry.settings(name, "paper")
     changed = execution.differences(record["settings"], paper)
     listed = ", ".join(f"{key} = {a} (full: {b})" for key, a, b in changed)
-    notes = [OTHER + listed + "." if changed else FULL]
-    return [SMOKE, *notes] if scale == "smoke" else notes
+    notes = [OTHER.format(scale) + listed + "." if changed else FULL]
+    return scale if changed else "full", [SMOKE] * (scale == "smoke") + notes
 
 
 def markdown(sections: list[Section]) -> str:
@@ -91,13 +95,15 @@ def markdown(sections: list[Section]) -> str:
     lines = [f"# {TITLE}", "", PAPER, "", summary(sections), "", WORDS, ""]
     lines += ["## What the paper says, and what was found", "", *parts_table(sections)]
     for s in sections:
-        lines += [f"## {s.name}: {s.title}", "", f"{s.source}. {' '.join(s.notes)}", ""]
+        lines += [f"## {s.name}", "", s.title, ""]  # a title that links can name
+        lines += [f"{s.source}. {' '.join(s.notes)}", ""]
         if s.figure:
             lines += [f"![{s.name}]({s.figure})", ""]
         if s.rows:
-            rule = ["---"] * len(HEADER)
+            rule = ["---"] * len(REPORTED)
             cells = [[_markdown(cell) for cell in row] for row in s.rows]
-            lines += [f"| {' | '.join(row)} |" for row in [HEADER, rule, *cells]] + [""]
+            rows = [REPORTED, rule, *cells]
+            lines += [f"| {' | '.join(row)} |" for row in rows] + [""]
     return "\n".join(lines)
 
 
@@ -118,19 +124,28 @@ def parts_table(sections: list[Section], folder: str = "") -> list[str]:
     return [*lines, ""]
 
 
-README = re.compile(r"(<!-- results -->\n).*?(<!-- end of results -->)", re.DOTALL)
+PARTS = re.compile(r"(<!-- results -->\n).*?(<!-- end of results -->)", re.DOTALL)
 
 
-def readme(text: str, results: output.Path) -> str:
-    """The README with its table of results drawn anew from a folder of them.
+def redrawn(page: output.Path, results: output.Path) -> str:
+    """The text of a page with what it has of results written anew.
 
-    Raises: ValueError for a text without the two marks around the table.
+    That is the table of parts between the marks `<!-- results -->` and `<!-- end of
+    results -->`, and the columns that `statements` fills.
+
+    Raises: ValueError for a page that has neither.
     """
-    if not README.search(text):
-        raise ValueError("Received a text without <!-- results --> and its end.")
-    folder = pathlib.Path(results)
-    table = "\n".join(parts_table(list(_sections(folder)), f"{folder.name}/"))
-    return README.sub(lambda found: f"{found[1]}\n{table}\n{found[2]}", text)
+    page, results = pathlib.Path(page), pathlib.Path(results)
+    text, sections = page.read_text(), list(_sections(results))
+    if not PARTS.search(text) and statements.EXPERIMENTS not in text:
+        raise ValueError(
+            f"{page} has no place for results: neither <!-- results --> and its end, "
+            f"nor a table with the column {statements.EXPERIMENTS!r}."
+        )
+    seen_from = pathlib.Path(os.path.relpath(results, page.parent)).as_posix() + "/"
+    table = "\n".join(parts_table(sections, seen_from))
+    text = PARTS.sub(lambda found: f"{found[1]}\n{table}\n{found[2]}", text)
+    return statements.fill(text, sections, seen_from)
 
 
 def summary(sections: list[Section]) -> str:
@@ -183,15 +198,19 @@ def _sections(folder: pathlib.Path) -> Iterator[Section]:
     for record, path in found:
         seen.add(record["experiment"])
         figure = os.path.relpath(path.parent / execution.FIGURE, folder)
+        scale, notes = scale_of(record)
+        own = claims.read(path.parent / execution.CLAIMS)
         yield _section(
             record["experiment"],
-            notes=scale_notes(record),
+            scale=scale,
+            notes=[*notes, *[BEFORE] * any(map(parts.old, own))],
             figure=pathlib.PurePath(figure).as_posix(),
-            claims=claims.read(path.parent / execution.CLAIMS),
+            claims=own,
         )
     missing = sorted((n for n in registry.names() if n not in seen), key=parts.order)
     for name in missing if seen else ():
-        yield _section(name, notes=["No results here."], figure=None, claims=[])
+        notes = ["No results here."]
+        yield _section(name, scale="not run", notes=notes, figure=None, claims=[])
 
 
 def _section(name: str, **found: Any) -> Section:

@@ -32,8 +32,11 @@ def test_report_has_every_claim_and_labels_the_scale(module, tmp_path):
     assert "a/figure.png" in markdown
     assert "rho = 0.1 (full: 0.2)" in markdown
     assert markdown.count(report.FULL) == 1
-    assert r"| a\|b | Fig. 0 | <= 1 | 3 | - | - | - | contrary |" in markdown
+    assert r"| a\|b | Fig. 0 | <= 1 | 3 | - | - | - | cpu | contrary |" in markdown
+    assert r"| a\|b | Fig. 0 | <= 1 | 3 | - | - | - | full | contrary |" in markdown
     assert '<td data-label="expected">&lt;= 1</td>' in page
+    for scale in ("smoke", "cpu", "full"):
+        assert page.count(f'<td data-label="scale">{scale}</td>') == 3
 
 
 def test_the_page_is_one_file_with_every_figure_labelled(module, tmp_path):
@@ -109,18 +112,25 @@ def test_an_experiment_belongs_to_one_part():
     assert parts.of("none") is parts.OTHER
 
 
-def test_the_table_of_a_readme_is_drawn_anew_between_its_marks(module, tmp_path):
-    execution.execute("fake", "cpu", tmp_path / "a")
-    text = "before\n<!-- results -->\nold\n<!-- end of results -->\nafter\n"
-    drawn = report.readme(text, tmp_path)
+def test_the_table_of_a_page_is_drawn_anew_between_its_marks(module, tmp_path):
+    execution.execute("fake", "cpu", tmp_path / "results" / "a")
+    page = tmp_path / "docs" / "page.md"
+    page.parent.mkdir()
+    page.write_text("before\n<!-- results -->\nold\n<!-- end of results -->\nafter\n")
+    drawn = report.redrawn(page, tmp_path / "results")
     assert "\nold\n" not in drawn
-    assert f"]({tmp_path.name}/a/figure.png)" in drawn
+    assert "](../results/a/figure.png)" in drawn
     assert "1 holds, 1 contrary" in drawn
     assert drawn.startswith("before\n")
     assert drawn.endswith("after\n")
-    assert report.readme(drawn, tmp_path) == drawn
-    with pytest.raises(ValueError, match="without <!-- results -->"):
-        report.readme("no marks", tmp_path)
+    page.write_text(drawn)
+    assert (
+        cli.main(["report", f"--results={tmp_path}/results", "--pages", f"{page}"]) == 0
+    )
+    assert page.read_text() == drawn
+    page.write_text("no marks")
+    with pytest.raises(ValueError, match="has no place for results"):
+        report.redrawn(page, tmp_path / "results")
 
 
 # What the browser does to the page, and finds: no key of the report is in it.
