@@ -145,7 +145,7 @@ def add_scaled(a: Tree, factor: Scalar, b: Tree) -> Tree:
     return add(a, scale(b, factor))
 
 
-def least_of_largest(tree: Tree, part: Scalar) -> jax.Array:
+def least_of_largest(tree: Tree, part: Scalar, *, each: bool = False) -> Tree:
     """The least of the largest entries that make up a part of all, f[].
 
     It is found bit by bit, since bits of floats >= 0 are ordered as they are: a pass of
@@ -153,23 +153,32 @@ def least_of_largest(tree: Tree, part: Scalar) -> jax.Array:
 
     Args:
       tree: of entries >= 0. part: in (0, 1]; of one entry at least.
+      each: that of every leaf by itself, in a tree like `tree`.
     """
     leaves = [widen(leaf) for leaf in jax.tree.leaves(tree)]
     dtype = jnp.result_type(*leaves)
     width = jnp.finfo(dtype).bits
     whole = jnp.dtype(f"int{width}")
     bits = [jax.lax.bitcast_convert_type(x.astype(dtype), whole) for x in leaves]
-    count = jnp.maximum(jnp.round(part * sum(x.size for x in bits)), 1)
+    several = [[x] for x in bits] if each else [bits]
 
-    def try_bit(i: jax.Array, least: jax.Array) -> jax.Array:
+    def search(group: list[jax.Array], i: jax.Array, least: jax.Array) -> jax.Array:
+        count = jnp.maximum(jnp.round(part * sum(x.size for x in group)), 1)
         trial = least | (jnp.ones((), whole) << (width - 2 - i).astype(whole))
-        above = sum(jnp.sum(x >= trial) for x in bits)
+        above = sum(jnp.sum(x >= trial) for x in group)
         return jnp.where(above >= count, trial, least)
 
+    def try_bit(i: jax.Array, least: list[jax.Array]) -> list[jax.Array]:
+        return [search(group, i, x) for group, x in zip(several, least, strict=True)]
+
     # Zero, known to vary over mapped devices where the entries do.
-    zero = sum((jnp.min(x, initial=0) & 0 for x in bits), jnp.zeros((), whole))
-    least = jax.lax.fori_loop(0, width - 1, try_bit, zero)
-    return jax.lax.bitcast_convert_type(least, dtype)
+    start = jnp.zeros((), whole)
+    zeros = [sum((jnp.min(x, initial=0) & 0 for x in g), start) for g in several]
+    found = [
+        jax.lax.bitcast_convert_type(least, dtype)
+        for least in jax.lax.fori_loop(0, width - 1, try_bit, zeros)
+    ]
+    return jax.tree.unflatten(jax.tree.structure(tree), found) if each else found[0]
 
 
 def project(tree: Tree, radius: Scalar) -> Tree:

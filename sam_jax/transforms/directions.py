@@ -47,10 +47,13 @@ def init_direction(
 def climb_along(
     point: Point, ascent: optax.GradientTransformation, rule: ascents.Rule
 ) -> Gradient:
-    """The gradient at the ascent point of the direction that a direction rule gives."""
+    """The gradient at the ascent point of the direction that a direction rule gives.
+
+    The rule sees the masked gradient, so that other leaves count in no norm of its.
+    """
     here = point.here()
     direction, state = _on_floating_leaves(ascent).update(
-        here.gradient, point.state, point.params
+        point.masked(here.gradient), point.state, point.params
     )
     return point.climb(here, direction, rule)._replace(state=state)
 
@@ -122,7 +125,7 @@ def less_average(sigma: trees.Scalar, decay: trees.Scalar):
     return optax.GradientTransformation(start_average, update)
 
 
-def vasso_gradient(point: Point, *, theta: trees.Scalar = 0.4) -> Gradient:
+def vasso_gradient(point: Point, *, theta: trees.Scalar = 0.9) -> Gradient:
     """The gradient at w + rho d / |d|, d the moving average of the gradients (VaSSO).
 
     d_t = (1 - theta) d_{t-1} + theta g_t from d_1 = g_1 (Li & Giannakis 2023,
@@ -131,7 +134,8 @@ def vasso_gradient(point: Point, *, theta: trees.Scalar = 0.4) -> Gradient:
 
     Args:
       rho, axis_name: as in `sam`.
-      theta: weight of this step's gradient in d, in (0, 1]; 1 is SAM.
+      theta: weight of this step's gradient in d, in (0, 1]; 1 is SAM, .9 the default
+        of the authors' code.
     """
     return climb_along(point, moving_average(1 - theta), ascents.normalized)
 

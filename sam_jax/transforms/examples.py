@@ -22,11 +22,12 @@ def esam_gradient(
     """SAM along random entries of g, on the examples whose loss it raises most (ESAM).
 
     Du et al. 2022 (ICLR, arXiv:2110.03141): delta = rho / keep * b g / |g| with b of
-    independent 0 or 1, P(1) = keep (Sec. 3.1); the descent is on the part `select` of
-    the batch with the largest rise of the loss from w to w + delta (Sec. 3.2), ties
-    included. Two gradients a step: the pass at w + delta is over the whole batch, with
-    weights 0 or 1 / select, so that shapes are fixed and BatchNorm sees all; the
-    paper's time for the left out examples is not saved. Needs an `objective`.
+    independent 0 or 1, P(1) = keep (Sec. 3.1; the authors' code draws whole leaves);
+    the descent is on the part `select` of the batch with the largest rise of the loss
+    from w to w + delta (Sec. 3.2), ties included. Two gradients a step: the pass at w +
+    delta is over the whole batch, with weights 0 or 1 / select, so that shapes are
+    fixed and BatchNorm sees all; the paper's time for the left out examples is not
+    saved. Needs an `objective`.
 
     Args:
       rho, axis_name: as in `sam`. seed: of b, as in `random_perturbation`.
@@ -38,7 +39,9 @@ def esam_gradient(
     assert point.key is not None
     uniform = trees.random_like(point.key, here.gradient, jax.random.uniform)
     direction = jax.tree.map(
-        lambda g, u: jnp.where(u < keep, g, 0), trees.unit(here.gradient), uniform
+        lambda g, u: jnp.where(u < keep, g, 0),
+        trees.unit(point.masked(here.gradient)),
+        uniform,
     )
     delta = point.perturbation(trees.scale(direction, 1 / keep), ascent.unnormalized)
     clean = here.losses
@@ -63,10 +66,10 @@ def imb_sam_gradient(
 ) -> Gradient:
     """The plain gradient of frequent classes and SAM's of the rare ones (ImbSAM).
 
-    Zhou et al. 2023 (ICCV, arXiv:2308.07815), Eq. 5: grad L_head(w) + grad L_tail(w +
-    delta), delta = rho g / |g| with g of L_tail, each the sum over its examples divided
-    by the batch. The penalty counts as tail. Three gradients a step: two at w. Needs an
-    `objective`.
+    Zhou et al. 2023 (ICCV, arXiv:2308.07815): grad L_head(w) + grad L_tail(w + delta),
+    delta = rho g / |g| with g of L_tail, each the sum over its examples divided by the
+    batch. The authors' code doubles L_tail; here that is left to weights in the loss.
+    The penalty counts as tail. Three gradients a step: two at w. Needs an `objective`.
 
     Args:
       rho, axis_name: as in `sam`.
@@ -89,8 +92,8 @@ def focal_sam_gradient(
     point: Point,
     *,
     counts: Sequence[int] = (),
-    focus: trees.Scalar = 1.0,
-    strength: trees.Scalar = 0.8,
+    focus: trees.Scalar = 3.0,
+    strength: trees.Scalar = 0.5,
     labels: str = "labels",
 ) -> Gradient:
     """The plain gradient, and that of the rise of a loss that weighs rare classes.
@@ -104,7 +107,8 @@ def focal_sam_gradient(
       rho, axis_name: as in `sam`.
       counts: training examples of every class. labels: name of the classes in the
         batch.
-      focus: the paper's gamma, >= 0. strength: its lambda, >= 0. 0 and 1 are SAM.
+      focus: the paper's gamma, >= 0. strength: its lambda, >= 0. 0 and 1 are SAM; the
+        defaults are the authors' for CIFAR-10-LT.
     """
     if not sum(counts):
         raise ValueError(

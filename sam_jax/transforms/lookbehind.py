@@ -20,8 +20,9 @@ def lookbehind_sam_gradient(
 
     Lookbehind-SAM (Mordido et al. 2024, ICML, arXiv:2307.16704), Alg. 1: each ascent
     step has the length rho along the gradient where it starts, g_0 at w, and all of
-    them are descended from w, of which the part `interpolation` is kept. The inner
-    descents are plain steps; the optimiser behind takes their sum as its gradient.
+    them are descended from w, of which the part `interpolation` is kept, a constant:
+    the paper has an adaptive one, too. The inner descents are plain steps; the
+    optimiser behind takes their sum as its gradient.
     back_steps + 1 gradients a step.
 
     Args:

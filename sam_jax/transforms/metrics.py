@@ -35,9 +35,9 @@ def fisher_sam_gradient(
 ) -> Gradient:
     """The gradient at w + rho F^-1 g / sqrt(g^T F^-1 g), F = 1 + fisher_weight g^2.
 
-    Fisher SAM (Kim et al. 2022, ICML, arXiv:2206.04920), Eq. 9-11: a ball in the
-    metric of the diagonal Fisher information, for which squares of the batch's gradient
-    stand, as in the paper. Two gradients a step.
+    Fisher SAM (Kim et al. 2022, ICML, arXiv:2206.04920): a ball in the metric of the
+    diagonal Fisher information, for which squares of the batch's gradient stand, as in
+    the paper. Two gradients a step.
 
     Args:
       rho, m, chunk, axis_name: as in `sam`.
@@ -64,9 +64,10 @@ def zsharp_gradient(
 ) -> Gradient:
     """SAM along the entries of g that stand out in their leaf (ZSharp).
 
-    Yun 2025 (arXiv:2505.02369): z = (g - mean) / deviation within each leaf; entries
-    with |z| below its `quantile` over all leaves are left out of the ascent. A leaf of
-    one entry has z = 0. Two gradients a step.
+    Yun 2025 (arXiv:2505.02369): of a leaf, entries with |z| below its `quantile` are
+    left out of the ascent, z = (g - mean) / deviation within the leaf. As in the
+    author's code leaves of one axis stay whole. That code gives every leaf a
+    perturbation of length rho; here it is all together. Two gradients a step.
 
     Args:
       rho, m, chunk, axis_name: as in `sam`.
@@ -74,9 +75,14 @@ def zsharp_gradient(
     """
 
     def rule(gradient: Tree, params: Tree, rho: trees.Scalar) -> Tree:
-        scores = jax.tree.map(_scores, gradient)
-        kept = _largest(scores, 1 - quantile)
-        filtered = jax.tree.map(lambda g, keep: jnp.where(keep, g, 0), gradient, kept)
+        # The deviation is one for a leaf, and changes no order within it.
+        scores = jax.tree.map(lambda g: jnp.abs(_less_mean(g)), gradient)
+        least = trees.least_of_largest(scores, 1 - quantile, each=True)
+
+        def outstanding(g: jax.Array, score: jax.Array, least: jax.Array) -> jax.Array:
+            return g if g.ndim < 2 else jnp.where(score >= least, g, 0)
+
+        filtered = jax.tree.map(outstanding, gradient, scores, least)
         return ascent.normalized(filtered, params, rho)
 
     return point.evaluate(reuse=True, rule=rule, m=m, chunk=chunk)
@@ -168,14 +174,18 @@ def init_light(params: Tree, **_: Any) -> Tree:
 def where_curved(
     sparsity: trees.Scalar, decay: trees.Scalar
 ) -> optax.GradientTransformation:
-    """The gradient where the average of its squares is largest; zero elsewhere."""
+    """g / |g| where the average of the squares of g is largest; zero elsewhere."""
 
     def update(gradient, state, params=None):
         del params
         squares = jax.tree.map(lambda g: jnp.square(trees.widen(g)), gradient)
         state = update_average(state, squares, decay)
-        kept = _largest(state.mean, 1 - sparsity)
-        direction = jax.tree.map(lambda g, keep: jnp.where(keep, g, 0), gradient, kept)
+        least = trees.least_of_largest(state.mean, 1 - sparsity)
+        direction = jax.tree.map(
+            lambda g, square: jnp.where(trees.widen(square) >= least, g, 0),
+            trees.unit(gradient),
+            state.mean,
+        )
         return direction, state
 
     return optax.GradientTransformation(start_average, update)
@@ -186,17 +196,18 @@ def sparse_sam_gradient(
 ) -> Gradient:
     """SAM that perturbs the parameters of largest Fisher information (SSAM-F).
 
-    Mi et al. 2022 (NeurIPS, arXiv:2210.05177), Alg. 2. The Fisher information is the
+    Mi et al. 2022 (NeurIPS, arXiv:2210.05177): delta = rho g / |g|, of which the part
+    `sparsity` is set to 0; the rest is no longer for it. The Fisher information is the
     moving average of squares of the batches' gradients, and the mask follows it in
-    every step; the paper takes squares of single examples' gradients, once in so many
-    steps. Two gradients a step.
+    every step; the authors' code takes squares of single examples' gradients, once in
+    so many epochs. Two gradients a step.
 
     Args:
       rho, axis_name: as in `sam`.
       sparsity: part of the parameters that stay, in [0, 1); 0 is SAM.
       decay: of the average, in [0, 1).
     """
-    return climb_along(point, where_curved(sparsity, decay), ascent.normalized)
+    return climb_along(point, where_curved(sparsity, decay), ascent.unnormalized)
 
 
 def init_squares(params: Tree, **_: Any) -> Average:
@@ -204,26 +215,17 @@ def init_squares(params: Tree, **_: Any) -> Average:
     return init_direction(params, ascent=where_curved(0.5, 0.9))
 
 
-def _scores(leaf: jax.Array) -> jax.Array:
-    """|z|, z the entries less their mean over their deviation; 0 for equal entries."""
-    wide = trees.widen(leaf)
-    centred = wide - jnp.mean(wide)
-    deviation = jnp.sqrt(jnp.mean(jnp.square(centred)))
-    return jnp.abs(centred) * trees.reciprocal(deviation)
-
-
 def _centred(leaf: jax.Array) -> jax.Array:
-    """The leaf less its mean over all axes but the last."""
+    """The leaf less its mean over all axes but the last; vectors as they are."""
     if leaf.ndim < 2:
         return trees.widen(leaf)
+    return _less_mean(leaf, tuple(range(leaf.ndim - 1)))
+
+
+def _less_mean(leaf: jax.Array, axes: tuple[int, ...] | None = None) -> jax.Array:
+    """The leaf less its mean over some axes, or all."""
     wide = trees.widen(leaf)
-    return wide - jnp.mean(wide, tuple(range(leaf.ndim - 1)), keepdims=True)
-
-
-def _largest(tree: Tree, part: trees.Scalar) -> Tree:
-    """Bools like a tree of entries >= 0: the largest part of all; ties too."""
-    least = trees.least_of_largest(tree, part)
-    return jax.tree.map(lambda x: trees.widen(x) >= least, tree)
+    return wide - jnp.mean(wide, axes, keepdims=True)
 
 
 fisher_sam = make_factory("fisher_sam", fisher_sam_gradient)

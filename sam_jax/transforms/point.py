@@ -55,6 +55,13 @@ class Point(NamedTuple):
         result = self._pass(trees.add(self.params, delta))
         return result._replace(clean=None, ascent_norm=trees.norm(delta))
 
+    def masked(self, direction: Tree) -> Tree:
+        """The direction where the mask allows a perturbation, zero elsewhere."""
+        if self.mask is None:
+            return direction
+        keep = ascent.unnormalized
+        return ascent.perturbation(keep, direction, self.params, 1, self.mask)
+
     def perturbation(self, direction: Tree, rule: ascent.Rule) -> Tree:
         """The perturbation of a rule along a direction, where the mask allows one."""
         return ascent.perturbation(rule, direction, self.params, self.rho, self.mask)

@@ -42,10 +42,11 @@ def msam_gradient(point: Point, *, momentum: trees.Scalar = 0.9) -> Gradient:
     Becker et al. 2024 (arXiv:2401.12033): v_t = momentum v_{t-1} + g_t of the gradients
     there, so that w - rho v / |v| is where heavy-ball SGD is heading. One gradient a
     step; the first is plain. The momentum is kept here as well as in the optimiser
-    behind, which may therefore be any. Loss and statistics as for `dp_sat`.
+    behind, which may therefore be any; a weight decay of that one is not in v, while
+    the authors' code has it there. Loss and statistics as for `dp_sat`.
 
     Args:
-      rho, axis_name: as in `sam`; the paper's rho are some ten times SAM's.
+      rho, axis_name: as in `sam`; the authors take 3 where SAM takes .2.
       momentum: in [0, 1), best that of the optimiser behind.
     """
     ahead = jax.tree.map(jnp.negative, point.state)

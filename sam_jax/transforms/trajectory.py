@@ -22,18 +22,18 @@ Tree = Any
 def mesa_gradient(
     point: Point, *, temperature: trees.Scalar = 5.0, decay: trees.Scalar = 0.9995
 ) -> Gradient:
-    """The gradient of L + rho * mean KL(p_v | p_w), v the averaged weights (MESA).
+    """The gradient of L + rho T^2 mean KL(p_v | p_w), v the averaged weights (MESA).
 
-    Du et al. 2022 (NeurIPS, arXiv:2205.14083), Eq. 9: p = softmax(outputs /
-    temperature) with the weights v and w; v_t = decay v_{t-1} + (1 - decay) w_t from
-    the first step on. One gradient and a forward pass a step. Start it after some
-    epochs, as the paper does (`active_between`). Needs an `objective` whose outputs are
-    logits [B, ..., classes].
+    Du et al. 2022 (NeurIPS, arXiv:2205.14083): p = softmax(outputs / T) with the
+    weights v and w; v_t = decay v_{t-1} + (1 - decay) w_t from the first step on. The
+    factor T^2, by which the pull hardly depends on T, is that of the authors' code. One
+    gradient and a forward pass a step. Start it after some epochs, as the authors do
+    (`active_between`). Needs an `objective` whose outputs are logits [B, ..., classes].
 
     Args:
-      rho: weight of the divergence, >= 0, or a schedule.
+      rho: weight of the divergence, >= 0, or a schedule; .8 in the authors' run.
       axis_name: as in `sam`.
-      temperature: > 0. decay: of the average, in [0, 1).
+      temperature: T, > 0. decay: of the average, in [0, 1).
     """
     objective = point.require_objective("mesa")
     average = update_average(point.state, point.params, decay)
@@ -44,15 +44,16 @@ def mesa_gradient(
 
 
 def saf_gradient(point: Point, *, temperature: trees.Scalar = 5.0) -> Gradient:
-    """The gradient of L + rho * mean KL(p_old | p_w), p_old of some epochs ago (SAF).
+    """The gradient of L + rho T^2 mean KL(p_old | p_w), p_old of epochs ago (SAF).
 
-    Du et al. 2022 (NeurIPS, arXiv:2205.14083), Eq. 8: p = softmax(outputs /
-    temperature); the old outputs are those that the run had for the same examples,
-    three epochs ago in the paper, which the caller stores and passes as `past_outputs`.
-    One gradient a step. Needs an `objective` with logits [B, ..., classes].
+    Du et al. 2022 (NeurIPS, arXiv:2205.14083): p = softmax(outputs / T), with T^2 as in
+    `mesa`; the old outputs are those that the run had for the same examples, two or
+    three epochs ago in the authors' code, which the caller stores and passes as
+    `past_outputs`. One gradient a step. Needs an `objective` with logits [B, ...,
+    classes].
 
     Args:
-      rho, axis_name, temperature: as in `mesa`.
+      rho: as in `mesa`; .3 in the authors' code. axis_name, temperature: as in `mesa`.
 
     Raises: ValueError if `update` has no past_outputs=.
     """
@@ -82,7 +83,8 @@ def _drawn_to(
         divergence = jnp.sum(jnp.exp(before) * (before - now), -1)
         divergence = jnp.mean(divergence.reshape(len(divergence), -1), 1)
         losses = objective.loss(outputs, batch)
-        return losses + jnp.asarray(point.rho, losses.dtype) * divergence
+        weight = jnp.asarray(point.rho * temperature**2, losses.dtype)
+        return losses + weight * divergence
 
     drawn = point._replace(
         oracle=dataclasses.replace(objective, loss=loss), gradient=None

@@ -1,5 +1,7 @@
 """Where and when SAM acts."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +29,31 @@ def test_only_perturbs_the_mask_and_trains_everything():
         tx = optax.chain(sam_jax.only(mask, sam_jax.sam(0.3)), SGD)
         assert_same(apply(tx), expected)
     assert not np.allclose(expected["head"]["kernel"], PARAMS["head"]["kernel"])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        sam_jax.sam,
+        sam_jax.light_sam,
+        functools.partial(sam_jax.sparse_sam, sparsity=0.4),
+        functools.partial(sam_jax.eigen_sam, strength=0.0),
+        functools.partial(sam_jax.esam, keep=1.0),
+    ],
+)
+@pytest.mark.parametrize("other", [1.0, 1e6])
+def test_leaves_outside_the_mask_count_in_no_norm(make, other):
+    params = {"a": jnp.zeros(2), "b": jnp.zeros(1)}
+    batch = jnp.array([[3.0, 4.0, other]])
+    objective = sam_jax.Objective(
+        lambda p, x: x @ jnp.concatenate([p["a"], p["b"]]), lambda outputs, x: outputs
+    )
+    slope = jax.grad(objective.value)(params, batch)
+    tx = sam_jax.only({"a": True, "b": False}, make(0.5))
+    _, state = tx.update(
+        slope, tx.init(params), params, objective=objective, batch=batch
+    )
+    np.testing.assert_allclose(state.ascent_norm, 0.5, rtol=1e-6)
 
 
 def test_only_reaches_through_chains_and_other_controls():

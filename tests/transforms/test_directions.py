@@ -67,7 +67,7 @@ def test_limits_are_sam():
 
 
 def test_a_schedule_advances_and_the_state_stands_still_where_rho_is_zero():
-    tx = sam_jax.active_between(sam_jax.vasso(RHO), start=2)
+    tx = sam_jax.active_between(sam_jax.vasso(RHO, theta=0.4), start=2)
 
     def rule(at, w, memory):
         t, mean = memory or (0, None)
