@@ -13,11 +13,14 @@ Expected robust test error of the paper by AutoAttack, best epoch: at 52.56%, pa
 cpu is the recipe in minutes on scikit-learn's digits: a small convolutional network
 and eps = .2, which leaves a robust error of 20-70%; join it last, as in
 `--config=configs/cifar10_at.py:sam,cpu`. Robust test error by PGD there, last epoch,
-three seeds: at 26.6 +- 1.2%, sam 26.8 +- 1.8 (rho .05), pairing 23.5 +- 1.2, gce 56.5
-+- 2.5, clean 95.6 +- 0.6. Robust overfitting is not seen on digits.
+three seeds: at 26.6 +- 1.2%, sam 26.8 +- 1.8 (rho .05), pairing_tenth 23.5 +- 1.2, gce
+56.5 +- 2.5, clean 95.6 +- 0.6. Robust overfitting is not seen on digits.
 
-Variants: at (default), sam, gce, pairing, trades, clean (no attack in training), long,
-ema, cpu, smoke.
+fashion is the same on Fashion-MNIST, with enough test images to decide and so few for
+training that adversarial training overfits.
+
+Variants: at (default), sam, gce, pairing, pairing_tenth (lambda .1), trades, clean (no
+attack in training), long, ema, cpu, fashion, smoke.
 """
 
 from ml_collections import ConfigDict
@@ -34,11 +37,13 @@ def get_config(names: str = "") -> ConfigDict:
         "sam": recipes.ascent("sam", rho=0.1),
         "gce": lambda c: c.loss.update(name="generalized_cross_entropy", q=0.9),
         "pairing": lambda c: c.pairing.update(weight=1.0),
+        "pairing_tenth": lambda c: c.pairing.update(weight=0.1),
         "trades": lambda c: c.attack.update(kind="trades"),
         "clean": lambda c: c.attack.update(kind="none"),
         "long": lambda c: c.update(epochs=1000),
         "ema": lambda c: c.ema.update(decay=0.999),
         "cpu": digits,
+        "fashion": fashion,
         "smoke": smoke,
     }
     return recipes.choose(config, variants, names)
@@ -61,8 +66,29 @@ def digits(config: ConfigDict) -> None:
     config.model.update(name="conv_net", widths=(16, 32), hidden=64)
     config.schedule.update(peak=0.05, warmup_epochs=10.0)
     config.attack.eps = 0.2
-    config.pairing.weight *= 0.1
     config.eval.update(every_epochs=5, batch_size=1000)
+    config.checkpoint.every_epochs = config.epochs
+
+
+def fashion(config: ConfigDict) -> None:
+    """The same on Fashion-MNIST at 14 x 14 (means of blocks), in minutes a run.
+
+    1,000 training images and as many that validate, robust errors on 2,000 test images.
+    Found on a seed that the experiments leave out: there, over 200 epochs, the robust
+    test error rises from 44 to 50% while that on the training images falls to 9. A
+    network of half the width, or a dense one with two layers of 512, does not fit them
+    and does not overfit.
+    """
+    recipes.fashion(config)
+    config.epochs = 120
+    config.batch_size = 50
+    config.l2 = 1e-4
+    config.data.train_examples = 2000
+    config.data.validation_fraction = 0.5
+    config.model.update(name="conv_net", widths=(32, 64), hidden=256)
+    config.schedule.update(peak=0.05, warmup_epochs=6.0)
+    config.attack.eps = 0.1
+    config.eval.update(every_epochs=6, examples=2000, batch_size=1000)
     config.checkpoint.every_epochs = config.epochs
 
 

@@ -10,6 +10,7 @@ from experiments.harness.adversarial import Settings
 from experiments.harness.claims import Arrays, Claim
 
 SOURCE = "Figure 13a"
+SHARED = adversarial.SHARED
 KEYS = ("at", "gce")
 SCALES = adversarial.scales(Settings())
 

@@ -11,6 +11,7 @@ from experiments.harness.adversarial import Settings
 from experiments.harness.claims import Arrays, Claim
 
 SOURCE = "Figure 7"
+SHARED = adversarial.SHARED
 KEYS = ("at", "sam", "clean")
 SCALES = adversarial.scales(Settings(recipe="long"))
 

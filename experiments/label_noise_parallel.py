@@ -13,6 +13,7 @@ from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed
 from sam_jax import plotting
 
 SOURCE = "Section 5"
+SHARED = adversarial.SHARED
 NOISY = {"noisy_at": "clean", "noisy_sam": "sam"}
 LABELS = {
     "noisy_at": "ERM",
@@ -44,7 +45,8 @@ def methods(
 def runs(settings: Settings) -> dict[Key, PlannedRun]:
     """Every method, rho and seed."""
     noisy, attacked = methods(settings)
-    return comparison.plan([*noisy, *attacked], settings.seeds)
+    own = comparison.plan(noisy, settings.seeds, settings.tuning)
+    return own | adversarial.plan(attacked, settings)
 
 
 def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:

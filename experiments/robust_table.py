@@ -16,6 +16,7 @@ from sam_jax import plotting
 from sam_jax.analysis import robustness
 
 SOURCE = "App. D, AutoAttack"
+SHARED = adversarial.SHARED
 KEYS = ("at", "pairing", "sam")
 PAPER = {"at": 52.56, "pairing": 51.15, "sam": 50.07}
 WHEN = ("best", "last")
@@ -31,13 +32,14 @@ class Settings(adversarial.Settings):
 SCALES = {
     "smoke": Settings(seeds=(0,), rho=(0.1,), recipe="smoke", count=16),
     "cpu": Settings(rho=(0.05, 0.1), recipe="cpu"),
+    "fashion": Settings(count=500, **adversarial.FASHION),
     "paper": Settings(),
 }
 
 
 def runs(settings: Settings) -> dict[Key, PlannedRun]:
     """The three methods on every seed, with the checkpoints of best and last epoch."""
-    return comparison.plan(adversarial.methods(settings, KEYS), settings.seeds)
+    return adversarial.plan(adversarial.methods(settings, KEYS), settings)
 
 
 def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:

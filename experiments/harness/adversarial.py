@@ -10,12 +10,14 @@ from experiments.harness.claims import Arrays, Claim
 from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, variants
 from sam_jax import plotting
 
+SHARED = "adversarial"  # the folder of their runs, most of which are the same
 # key -> label, variant of configs/cifar10_at.py
 METHODS = {
     "at": ("adversarial training", "at"),
     "sam": ("adversarial training + SAM", "sam"),
     "gce": ("adversarial training, GCE", "gce"),
     "pairing": ("adversarial training + pairing", "pairing"),
+    "pairing_tenth": ("adversarial training + pairing, lambda .1", "pairing_tenth"),
     "clean": ("ordinary training", "clean"),
 }
 FIGURES = {
@@ -36,11 +38,20 @@ class Settings(comparison.Settings):
     rho: tuple[float, ...] = (0.05, 0.1, 0.2)
 
 
+FASHION: dict[str, Any] = {
+    "seeds": (0, 1, 2, 3, 4),
+    "rho": (0.01, 0.03, 0.1, 0.3),
+    "tuning": comparison.FASHION_TUNING,
+    "recipe": "fashion",
+}
+
+
 def scales(paper: Settings) -> dict[str, Settings]:
-    """smoke and cpu beside the paper's."""
+    """smoke, cpu and fashion beside the paper's."""
     return {
         "smoke": Settings(seeds=(0,), rho=(0.1,), recipe="smoke"),
         "cpu": Settings(rho=(0.05, 0.1), recipe="cpu"),
+        "fashion": Settings(**FASHION),
         "paper": paper,
     }
 
@@ -49,7 +60,7 @@ def experiment(keys: Sequence[str]) -> tuple[Callable, Callable, Callable]:
     """The `runs`, `run` and `plot` of an experiment on some of METHODS."""
 
     def runs(settings: Settings) -> dict[Key, PlannedRun]:
-        return comparison.plan(methods(settings, keys), settings.seeds)
+        return plan(methods(settings, keys), settings)
 
     def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
         return collect(settings, keys, trained)
@@ -58,6 +69,14 @@ def experiment(keys: Sequence[str]) -> tuple[Callable, Callable, Callable]:
         return draw(arrays, keys)
 
     return runs, run, plot
+
+
+def plan(
+    methods: Sequence[comparison.Method], settings: Settings
+) -> dict[Key, PlannedRun]:
+    """One run a method, rho and seed; rho by the robust validation error."""
+    seeds, tuning = settings.seeds, settings.tuning
+    return comparison.plan(methods, seeds, tuning, figure=FIGURES["validation"])
 
 
 def methods(settings: Settings, keys: Sequence[str]) -> list[comparison.Method]:

@@ -189,7 +189,10 @@ def _inputs(module: ModuleType, scale: str, out: pathlib.Path, workers: int) -> 
     report = functools.partial(print, flush=True)
     alone = getattr(module, "TIMED", False)
     workers = 1 if alone else workers
-    return chosen, training.train(runs, out / RUNS, report, workers=workers)
+    folder = out / RUNS
+    if hasattr(module, "SHARED"):
+        folder = out.parent / module.SHARED / (chosen.recipe or scale) / RUNS
+    return chosen, training.train(runs, folder, report, workers=workers)
 
 
 def _training_seconds(trained: Mapping[Key, TrainedRun]) -> float:

@@ -12,6 +12,8 @@ An experiment is found by its file name, and is in no list. It declares
 
 One that trains networks declares `runs` as well: settings -> its planned runs by key,
 which `harness.training` trains in OUT/runs; `run` then takes (settings, trained runs).
+Experiments that train the same networks declare the same SHARED, the name of a folder
+beside OUT with a folder for each recipe, and train them once.
 Its settings may have `changes` to the keys of its recipe.
 
 smoke takes seconds and shows that it runs; cpu takes minutes on two cores; fashion, of

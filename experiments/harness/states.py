@@ -32,7 +32,8 @@ def describe(name: str, results: pathlib.Path, records: Records) -> list[str]:
     """Scales, cost at scale cpu, and state of an experiment."""
     scales = ", ".join(registry.load(name).SCALES)
     own = [record for _, record in records.get(name, [])]
-    return [scales, _cost(name, own), _state(results / name, own)]
+    folder = results / getattr(registry.load(name), "SHARED", name)
+    return [scales, _cost(name, own), _state(folder, own)]
 
 
 def _cost(name: str, records: list[dict[str, Any]]) -> str:
@@ -50,7 +51,6 @@ def _cost(name: str, records: list[dict[str, Any]]) -> str:
 def _state(folder: pathlib.Path, records: list[dict[str, Any]]) -> str:
     if records:
         return "done at " + ", ".join(sorted({r["scale"] for r in records}))
-    runs = folder / execution.RUNS
-    begun = len(list(runs.rglob("config.json")))
-    ended = sum(len(list(runs.rglob(end))) for end in ("summary.json", FAILURE))
+    begun = len(list(folder.rglob("config.json")))
+    ended = sum(len(list(folder.rglob(end))) for end in ("summary.json", FAILURE))
     return f"resumable: {ended} of {begun} runs begun are finished" if begun else "-"

@@ -105,7 +105,7 @@ def test_configs_share_nothing():
         ("cifar10_at", "sam", {"attack.eps": 8 / 255, "attack.steps": 5}),
         ("cifar10_at", "gce", {"loss.q": 0.9, "attack.eval_steps": 10, "epochs": 200}),
         ("cifar10_at", "pairing", {"pairing.weight": 1.0, "pairing.start": 0.5}),
-        ("cifar10_at", "pairing,cpu", {"pairing.weight": 0.1, "epochs": 80}),
+        ("cifar10_at", "pairing_tenth,cpu", {"pairing.weight": 0.1, "epochs": 80}),
         ("cifar10_at", "at,long", {"epochs": 1000, "sam.kind": "erm"}),
         ("two_class", "sam", {"batch_size": 256, "sam.m": 64, "model.width": 16}),
         ("two_class", "erm", {"data.noise.fraction": 0.8, "sam.kind": "erm"}),

@@ -36,11 +36,11 @@ def quick_attacks(monkeypatch):
 @pytest.mark.parametrize("name", registry.names())
 def test_smoke(name, tmp_path, quick_attacks):
     with jax.enable_x64(False):
-        claims = execution.execute(name, "smoke", tmp_path)
-        assert execution.check(tmp_path).odd == []
+        claims = execution.execute(name, "smoke", tmp_path / name)
+        assert execution.check(tmp_path / name).odd == []
     assert claims
     assert {"settings.json", "arrays.npz", "claims.json", "figure.png"} <= {
-        path.name for path in tmp_path.iterdir()
+        path.name for path in (tmp_path / name).iterdir()
     }
     for text in CERTAIN.get(name, []):
         chosen = [claim for claim in claims if text in claim.claim]

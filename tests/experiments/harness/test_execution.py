@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import __main__ as cli
-from experiments.harness import execution
+from experiments.harness import execution, registry, training
 from sam_jax import plotting
 
 
@@ -43,6 +43,30 @@ def test_figures_are_drawn_from_the_saved_arrays(module, tmp_path):
     np.savez(tmp_path / "arrays.npz", **changed)
     execution.draw("fake", tmp_path)
     np.testing.assert_array_equal(seen[0]["runs"], changed["runs"])
+
+
+def test_experiments_on_the_same_networks_train_them_once(tmp_path, monkeypatch):
+    """Those of one recipe; another one has a folder of its own."""
+    folders = {}
+
+    def train(runs, folder, *_, **__):
+        for key, run in runs.items():
+            there = folders.setdefault((folder, key), run.config.to_json())
+            assert there == run.config.to_json()  # or the second would be refused
+        return {}
+
+    monkeypatch.setattr(training, "train", train)
+    names = [n for n in registry.names() if hasattr(registry.load(n), "SHARED")]
+    assert {"fig7", "fig13a", "robust_table"} < set(names)
+    for name in names:
+        module = registry.load(name)
+        for scale in module.SCALES:
+            execution._inputs(module, scale, tmp_path / name, 1)
+    assert {folder.relative_to(tmp_path).as_posix() for folder, _ in folders} == {
+        f"adversarial/{name}/runs"
+        for name in ("smoke", "cpu", "fashion", "paper", "long")
+    }
+    assert {"at", "sam", "gce", "pairing", "noisy_sam"} < {key[0] for _, key in folders}
 
 
 @pytest.mark.parametrize(("x64", "width"), [(True, 8), (False, 4)])
