@@ -55,8 +55,9 @@ def run(settings: Settings) -> Arrays:
         "step_sizes": np.array(pairs),
         **_under_pl(pairs, s.deterministic),
         **_convex(pairs, s.deterministic),
-        **_counterexamples(s.deterministic),
+        **counterexamples(s.deterministic),
         **_fixed_steps(s),
+        **steep(s.horizons),
         **_decreasing_steps(s),
     }
 
@@ -90,7 +91,7 @@ def _convex(pairs: Sequence[tuple[float, float]], steps: int) -> Arrays:
     }
 
 
-def _counterexamples(steps: int) -> Arrays:
+def counterexamples(steps: int) -> Arrays:
     """Where the printed distance of Prop. 11 and the second part of Lemma 8 fail."""
     f, w = functions.one_sided(7.0, 0.01, 0.9, 1000.0), np.array([1.0, -1.4])
     a, t = 100.0, np.arange(1, steps + 1)
@@ -111,9 +112,8 @@ def _counterexamples(steps: int) -> Arrays:
 
 
 def _fixed_steps(s: Settings) -> Arrays:
-    """Mean of |grad L|^2 over t < T on 1 - cos with the steps of Prop. 2 and 12.
-
-    [methods, seeds, horizons]; and on a quadratic of beta = 10 without noise.
+    """Mean of |grad L|^2 over t < T on 1 - cos with the steps of Prop. 2 and 12,
+    [methods, seeds, horizons].
     """
     f, keys = functions.cosine(), jax.random.split(jax.random.key(0), s.seeds)
     last, horizons = max(s.horizons), np.array(s.horizons)
@@ -133,17 +133,23 @@ def _fixed_steps(s: Settings) -> Arrays:
         return jnp.sum(seen.gradient2 * (jnp.arange(last) < horizon)) / horizon
 
     c, gap = Constants(f.beta, variance=VARIANCE), float(f.value(START))
-    steep = Constants(10.0)
-    chosen = [Constants(10.0, *constants.slow_steps(10.0, h)) for h in s.horizons]
-    seen = follow(functions.quadratic([10.0]), np.ones(1), chosen, last)
-    squares = zip(seen.gradient2, s.horizons, strict=True)
     return {
-        "horizons": horizons,
         "prop_2": _both_methods(mean_square, keys, horizons),
         "prop_2_bound": corrected.proposition_2_gradient(c, gap, horizons),
+    }
+
+
+def steep(horizons: Sequence[int]) -> Arrays:
+    """Where the printed first constant of Prop. 2 fails: 5 w^2, without noise."""
+    c, times = Constants(10.0), np.array(horizons)
+    chosen = [Constants(10.0, *constants.slow_steps(10.0, h)) for h in horizons]
+    seen = follow(functions.quadratic([10.0]), np.ones(1), chosen, max(horizons))
+    squares = zip(seen.gradient2, horizons, strict=True)
+    return {
+        "horizons": times,
         "prop_2_steep": np.array([square[:h].mean() for square, h in squares]),
-        "prop_2_steep_printed": printed.proposition_2_gradient(steep, 5.0, horizons),
-        "prop_2_steep_bound": corrected.proposition_2_gradient(steep, 5.0, horizons),
+        "prop_2_steep_printed": printed.proposition_2_gradient(c, 5.0, times),
+        "prop_2_steep_bound": corrected.proposition_2_gradient(c, 5.0, times),
     }
 
 

@@ -105,9 +105,9 @@ def run(settings: Settings) -> Arrays:
         **{lemma.key: _slack(lemma, s.points, rng) for lemma in LEMMAS},
         **_proposition_6(s),
         **_beside_a_maximum(s),
-        **_fixed_steps(s, "prop_15", own=True, caps=(1 / 2, 1 / 2)),
-        **_fixed_steps(s, "prop_18", own=False, caps=(1, 1 / 4)),
-        **_printed_constant(s),
+        **fixed_steps("prop_15", s.seeds, s.horizon),
+        **fixed_steps("prop_18", s.seeds, s.horizon),
+        **printed_constant(s.decreasing),
     }
 
 
@@ -177,15 +177,17 @@ def _beside_a_maximum(s: Settings) -> Arrays:
     return {"ascents": np.array(s.ascents), "ascent_losses": seen.loss}
 
 
-def _fixed_steps(
-    s: Settings, name: str, *, own: bool, caps: tuple[float, float]
-) -> Arrays:
+# Batches of ascent and descent, and the greatest gamma beta and rho beta.
+FIXED = {"prop_15": (OWN, (1 / 2, 1 / 2)), "prop_18": (ONE, (1, 1 / 4))}
+
+
+def fixed_steps(name: str, seeds: int, horizon: int) -> Arrays:
     """Prop. 15 or 18 on x^2 + 3 sin^2 x at half of the greatest steps.
 
     A seed's mean |grad L(w_t)|^2 over t < T, and its bound by that seed's own decrease,
     corrected and printed, [seeds, horizons]; all are linear in what is random.
     """
-    f = functions.sine_squared()
+    f, (batches, caps) = functions.sine_squared(), FIXED[name]
     gamma, rho = (cap / 2 / f.beta for cap in caps)
     c = Constants(f.beta, gamma, rho, variance=VARIANCE)
 
@@ -197,13 +199,13 @@ def _fixed_steps(
             key,
             gamma=gamma,
             rho=rho,
-            times=np.arange(s.horizon + 1),
-            own_ascent_batch=own,
+            times=np.arange(horizon + 1),
+            own_ascent_batch=batches == OWN,
         )
 
-    keys = jax.random.split(jax.random.key(0), s.seeds)
+    keys = jax.random.split(jax.random.key(0), seeds)
     seen = jax.device_get(jax.jit(jax.vmap(one))(keys))
-    steps = np.unique(np.geomspace(1, s.horizon, 40).astype(int))
+    steps = np.unique(np.geomspace(1, horizon, 40).astype(int))
     drop = seen.loss[:, :1] - seen.loss[:, steps]
     proposition = name.replace("prop", "proposition")
     return {
@@ -214,8 +216,11 @@ def _fixed_steps(
     }
 
 
-def _printed_constant(s: Settings) -> Arrays:
-    """L(w_t) under (A3) on a quadratic of curvatures 1 and 100, from (1, 0)."""
+def printed_constant(steps: int) -> Arrays:
+    """L(w_t) under (A3) on a quadratic of curvatures 1 and 100, from (1, 0).
+
+    The printed constant of Prop. 2 fails there.
+    """
     beta, mu = 100.0, 1.0
 
     def sizes(t):
@@ -226,10 +231,10 @@ def _printed_constant(s: Settings) -> Arrays:
         np.array([1.0, 0.0]),
         gamma=lambda t: sizes(t).gamma,
         rho=lambda t: sizes(t).rho,
-        times=np.arange(s.decreasing + 1),
+        times=np.arange(steps + 1),
     )
     loss = np.asarray(seen.loss)
-    c, t = Constants(beta, mu=mu), np.arange(1, s.decreasing + 1)
+    c, t = Constants(beta, mu=mu), np.arange(1, steps + 1)
     return {
         "flat": loss[1:],
         "flat_bound": corrected.proposition_2_loss(c, loss[0], t),

@@ -6,6 +6,7 @@ import warnings
 import matplotlib.legend
 import numpy as np
 import pytest
+from PIL import Image
 
 from sam_jax import plotting
 
@@ -48,6 +49,19 @@ def test_save_writes_a_picture(tmp_path):
     plotting.save(plotting.training_curves({"ERM": RUN}), tmp_path / "c.png")
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
     assert [p.name for p in tmp_path.iterdir()] == ["c.png"]
+
+
+def test_a_palette_makes_a_picture_smaller_and_leaves_its_colours(tmp_path):
+    figure = plotting.training_curves({"ERM": RUN})
+    for name, colors in (("all", None), ("few", 64)):
+        plotting.save(figure, tmp_path / f"{name}.png", colors=colors)
+    full, few = (tmp_path / f"{name}.png" for name in ("all", "few"))
+    assert few.stat().st_size < full.stat().st_size / 2
+    first, second = (
+        np.asarray(Image.open(path).convert("RGB"), float) for path in (full, few)
+    )
+    assert np.abs(first - second).max() < 32
+    assert np.abs(first - second).mean() < 1
 
 
 def test_a_busy_machine_draws_without_a_warning(monkeypatch):

@@ -203,7 +203,8 @@ def _training_seconds(trained: Mapping[Key, TrainedRun]) -> float:
 def draw(name: str, out: output.Path) -> None:
     """Draws the figure anew from the arrays saved in `out`."""
     out = pathlib.Path(out)
-    plotting.save(registry.load(name).plot(read_arrays(out)), out / FIGURE)
+    figure = registry.load(name).plot(read_arrays(out))
+    plotting.save(figure, out / FIGURE, colors=256)
 
 
 def refuse_other_settings(out: pathlib.Path, record: Mapping[str, Any]) -> None:

@@ -42,7 +42,7 @@ PARTS = (
         "Convergence (Prop. 2, 6, 9-18, App. B)",
         "SAM's gradients or losses vanish at the rates of gradient descent; the "
         "printed constants are held against the corrected ones.",
-        ("convergence", "lemmas", "facts"),
+        ("convergence", "lemmas", "facts", "errata"),
     ),
     Part(
         "clean",
