@@ -212,7 +212,7 @@ KEYS: dict[str, Key] = {
         ),
     ),
     "sam.theta": since(
-        "0.2.0", number(0.9, "(0, 1]", "weight of this step's gradient in vasso's")
+        "0.2.0", number(0.4, "(0, 1]", "weight of this step's gradient in vasso's")
     ),
     "sam.momentum": since(
         "0.2.0", number(0.9, "[0, 1)", "of msam; best that of the optimiser")
@@ -224,7 +224,7 @@ KEYS: dict[str, Key] = {
         "0.2.0", number(0.1, "[0, inf)", "weight of cr_sam's second difference")
     ),
     "sam.slope_weight": since(
-        "0.2.0", number(0.01, "[0, inf)", "weight of cr_sam's first difference")
+        "0.2.0", number(0.1, "[0, inf)", "weight of cr_sam's first difference")
     ),
     "sam.fisher_weight": since(
         "0.2.0", number(1.0, "[0, inf)", "weight of g^2 in fisher_sam's metric")
@@ -249,7 +249,7 @@ KEYS: dict[str, Key] = {
         "0.2.0", several((), int, "training examples of each class, for focal_sam")
     ),
     "sam.focus": since(
-        "0.2.0", number(3.0, "[0, inf)", "exponent of focal_sam's weights of classes")
+        "0.2.0", number(1.0, "[0, inf)", "exponent of focal_sam's weights of classes")
     ),
     "sam.strength": since(
         "0.2.0",
@@ -269,7 +269,7 @@ KEYS: dict[str, Key] = {
         "0.2.0", number(0.5, "(0, 1]", "part kept of lookbehind_sam's descents")
     ),
     "sam.refresh": since(
-        "0.2.0", whole(20, 1, "steps between eigen_sam's power iterations")
+        "0.2.0", whole(10, 1, "steps between eigen_sam's power iterations")
     ),
     "sam.temperature": since(
         "0.2.0", number(5.0, "(0, inf)", "of the outputs that mesa compares")

@@ -125,7 +125,7 @@ def less_average(sigma: trees.Scalar, decay: trees.Scalar):
     return optax.GradientTransformation(start_average, update)
 
 
-def vasso_gradient(point: Point, *, theta: trees.Scalar = 0.9) -> Gradient:
+def vasso_gradient(point: Point, *, theta: trees.Scalar = 0.4) -> Gradient:
     """The gradient at w + rho d / |d|, d the moving average of the gradients (VaSSO).
 
     d_t = (1 - theta) d_{t-1} + theta g_t from d_1 = g_1 (Li & Giannakis 2023,
@@ -134,8 +134,8 @@ def vasso_gradient(point: Point, *, theta: trees.Scalar = 0.9) -> Gradient:
 
     Args:
       rho, axis_name: as in `sam`.
-      theta: weight of this step's gradient in d, in (0, 1]; 1 is SAM, .9 the default
-        of the authors' code.
+      theta: weight of this step's gradient in d, in (0, 1]; 1 is SAM. The authors' code
+        has .9 where nothing is said.
     """
     return climb_along(point, moving_average(1 - theta), ascents.normalized)
 

@@ -15,7 +15,7 @@ from sam_jax.transforms.factory import make_factory
 from sam_jax.transforms.point import Point
 
 Tree = Any
-TWENTY = np.int64(20)  # as `factory.ONE`
+TEN = np.int64(10)  # as `factory.ONE`
 
 
 class Eigenvector(NamedTuple):
@@ -35,17 +35,17 @@ def init_eigenvector(params: Tree, **_: Any) -> Eigenvector:
 
 
 def eigen_sam_gradient(
-    point: Point, *, strength: trees.Scalar = 0.2, refresh: Count = TWENTY
+    point: Point, *, strength: trees.Scalar = 0.2, refresh: Count = TEN
 ) -> Gradient:
     """SAM along g / |g| + strength * sign(<v, g>) * (v's part orthogonal to g).
 
     Eigen-SAM (Luo et al. 2024, NeurIPS, arXiv:2501.12666): v is the top eigenvector of
     the batch's Hessian, by one power iteration in every `refresh`-th step, from the
-    iterate of the one before. The authors' code takes five in every hundredth, as many
-    in all. Neither the part orthogonal to g nor the sum is normalised, as there: the
-    perturbation is up to sqrt(1 + strength^2) rho long. Two gradients a step, and a
-    Hessian-vector product (some three more) in every `refresh`-th; on CPU with
-    convolutions in every one, since compiled branches are slow there.
+    iterate of the one before; the authors' code takes five in every hundredth. Neither
+    the part orthogonal to g nor the sum is normalised, as there: the perturbation is up
+    to sqrt(1 + strength^2) rho long. Two gradients a step, and a Hessian-vector product
+    (some three more) in every `refresh`-th; on CPU with convolutions in every one,
+    since compiled branches are slow there.
 
     Args:
       rho, axis_name: as in `sam`.

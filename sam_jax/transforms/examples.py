@@ -92,7 +92,7 @@ def focal_sam_gradient(
     point: Point,
     *,
     counts: Sequence[int] = (),
-    focus: trees.Scalar = 3.0,
+    focus: trees.Scalar = 1.0,
     strength: trees.Scalar = 0.5,
     labels: str = "labels",
 ) -> Gradient:
@@ -107,8 +107,8 @@ def focal_sam_gradient(
       rho, axis_name: as in `sam`.
       counts: training examples of every class. labels: name of the classes in the
         batch.
-      focus: the paper's gamma, >= 0. strength: its lambda, >= 0. 0 and 1 are SAM; the
-        defaults are the authors' for CIFAR-10-LT.
+      focus: the paper's gamma, >= 0. strength: its lambda, >= 0. 0 and 1 are SAM. 1
+        and .5 are defaults of the authors' code, which takes 3 and .5 for CIFAR-10-LT.
     """
     if not sum(counts):
         raise ValueError(

@@ -39,7 +39,7 @@ def cr_sam_gradient(
     point: Point,
     *,
     trace_weight: trees.Scalar = 0.1,
-    slope_weight: trees.Scalar = 0.01,
+    slope_weight: trees.Scalar = 0.1,
 ) -> Gradient:
     """g_p + a (g_p + g_n - 2 g) + b (g_p - g_n): penalties on curvature and slope.
 
@@ -49,8 +49,8 @@ def cr_sam_gradient(
 
     Args:
       rho, axis_name: as in `sam`.
-      trace_weight, slope_weight: a and b, >= 0; .1 and .01 in the authors' runs, whose
-        names are gamma and beta. Both 0 is SAM.
+      trace_weight, slope_weight: a and b, >= 0, gamma and beta in the authors' code. .1
+        each are its defaults, .1 and .01 those of its script. Both 0 is SAM.
     """
     here = point.here()
     delta = point.perturbation(here.gradient, ascent.normalized)
