@@ -56,6 +56,17 @@ def test_versions_and_addresses_agree():
     assert f"## {sam_jax.__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
+def test_the_address_in_the_notebooks_is_that_of_the_project():
+    """Colab has no project to read it from, before it is installed."""
+    owner, name = PROJECT["urls"]["Repository"].split("/")[-2:]
+    paths = sorted((ROOT / "notebooks").glob("*.*"))
+    assert len(paths) >= 12
+    for path in paths:
+        found = re.findall(r"github(?:\.com)?/([\w.-]+/[\w-]+)", path.read_text())
+        assert len(found) >= 2, path.name  # the badge, and what is installed
+        assert set(found) == {f"{owner}/{name}"}, path.name
+
+
 def test_hosted_ci_runs_ours_and_the_oldest_jax():
     text = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
     jobs = yaml.safe_load(text)["jobs"]
