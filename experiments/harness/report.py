@@ -115,10 +115,9 @@ def parts_table(sections: list[Section], folder: str = "") -> list[str]:
     """
     header = ["part", "the paper", "its statements", "for example"]
     lines = [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header))]
-    figures = {s.name: s.figure for s in sections}
     for row in parts.rows({s.name: s.claims for s in sections}):
         verdicts = ", ".join(words for _, words in row.counted)
-        title = f"[{row.part.title}]({folder}{figures[row.names[0]]})"
+        title = f"[{row.part.title}]({folder}index.md#{row.names[0]})"
         cells = [row.part.says, verdicts or "none of its own", row.example]
         lines.append(f"| {title} | {' | '.join(map(_markdown, cells))} |")
     return [*lines, ""]
