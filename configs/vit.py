@@ -1,11 +1,25 @@
 """Vision transformers, which need SAM more than ResNets do (Chen et al. 2022).
 
-Recipe, ImageNet (Chen et al. 2022, App. on training): ViT-B/16 at 224 pixels, 300
-epochs of batch 4096, AdamW with decay .3, 3e-3 with a cosine after 10,000 steps of
-warm-up, gradients clipped to 1; SAM with rho = .2 in each of 64 cores, which is m = 64
-here. ImageNet is read from records that TFDS has prepared: it fits no memory.
+Recipe, ImageNet (Chen et al. 2022, arXiv:2106.01548): ViT-B/16 at 224 pixels from
+random weights, AdamW, 300 epochs of batch 4096, cropped and mirrored images. ImageNet
+is read from records that TFDS has prepared: it fits no memory. Where each setting is
+from:
 
-Expected of it, top-1 error in %: 25.4 without SAM, 20.1 with it.
+- Epochs, batch, learning rate 3e-3 after 10,000 steps of warm-up, decay .3, gradients
+  clipped to 1, the last 1% of the training images held out: the public configuration of
+  Zhuang et al. 2022 (big_vision, configs/proj/gsam/vit_i1k_gsam_no_aug.py), whose
+  figures of SAM are those of Chen et al.
+- The cosine, and Adam's .9 and .999: Dosovitskiy et al. 2021 on ImageNet from random
+  weights, as issue 89 of google-research/vision_transformer has it. The configuration
+  above falls linearly, and has a sigmoid of every class as its loss; here it is the
+  softmax.
+- m = 64: 4096 examples on 8 x 8 cores, of which each perturbs on its own (the author of
+  pull request 8 of big_vision).
+- The class token: the published weights, which Chen et al. trained with SAM.
+- rho = .2: the paper's table of radii, which could not be read again; the same pull
+  request takes .15 for SAM on ViT-B/32.
+
+Expected of it, top-1 error in %: 20.1 with SAM, 5.3 more without it.
 
 CIFAR-10 (default): ViT-S with patches of 4 pixels, the same optimiser with batch,
 warm-up and decay for 50,000 images; no figures are printed for it. `digits` and
@@ -19,7 +33,8 @@ from ml_collections import ConfigDict
 
 from sam_jax.training import recipes
 
-IMAGENET_STEPS = 1_281_167 // 4096  # an epoch
+HELD_OUT = 0.01  # of ImageNet's training images
+IMAGENET_STEPS = (1_281_167 - round(HELD_OUT * 1_281_167)) // 4096  # an epoch
 
 
 def base() -> ConfigDict:
@@ -38,6 +53,7 @@ def imagenet(config: ConfigDict) -> None:
     """ViT-B/16 as Chen et al. 2022 train it from scratch."""
     config.batch_size = 4096
     config.data.update(name="imagenet2012", feed="stream", resize=224)
+    config.data.validation_fraction = HELD_OUT
     # Squares from the middle, mirrored: the paper's crops are of random size, too.
     config.data.augment.crop_padding = 28
     config.eval.examples = 50_000

@@ -3,9 +3,11 @@ import json
 import pathlib
 import re
 
+import numpy as np
 import pytest
 
-from sam_jax.training import configuration, loop
+from sam_jax import data
+from sam_jax.training import configuration, loop, setup
 
 RECIPES = sorted(
     path.stem
@@ -123,6 +125,16 @@ def test_configs_share_nothing():
 def test_recipes_have_the_papers_settings(name, variant, expected):
     received = configuration.flatten(recipe(name).get_config(variant))
     assert {key: received[key] for key in expected} == expected
+
+
+def test_imagenet_warms_up_for_ten_thousand_steps():
+    config = configuration.check(recipe("vit").get_config("imagenet"))
+    train, _ = data.split_validation(0, 1_281_167, config.data.validation_fraction)
+    steps = len(train) // config.batch_size
+    rates = setup.tabulate_coefficients(config, steps).learning_rate
+    assert len(rates) == 300 * steps
+    assert rates.argmax() == 10_000
+    np.testing.assert_allclose(rates[[0, 5000, 10_000]], [0, 1.5e-3, 3e-3], rtol=1e-6)
 
 
 # The digits' own is the main job's, run by tests/experiments.
