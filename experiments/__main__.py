@@ -71,28 +71,36 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    add = commands.add_parser("list", help="all experiments, their cost and state")
+    add = commands.add_parser("list", help="name all experiments, their cost and state")
     add.add_argument("--results", default="results", metavar="DIR")
     add.set_defaults(command=_list)
-    add = commands.add_parser("run", help="compute, save, draw and judge one")
-    add.add_argument("name", metavar="NAME")
-    add.add_argument("--scale", default="cpu", help=", ".join(registry.SCALES))
+    add = commands.add_parser(
+        "run", help="compute, save, draw and judge one experiment"
+    )
+    add.add_argument("name", metavar="NAME", help="one that `list` names")
+    scales = "smoke: seconds; cpu, the default: minutes on two cores; fashion: hours; "
+    scales += "paper: the paper's settings, for a GPU"
+    add.add_argument("--scale", default="cpu", help=scales)
     add.add_argument("--out", metavar="DIR", help="default: results/NAME")
-    add.add_argument("--dry_run", action="store_true", help="settings and steps only")
+    add.add_argument(
+        "--dry_run",
+        action="store_true",
+        help="say settings, steps and hours; run nothing",
+    )
     _add_jobs(add)
     add.set_defaults(command=_run)
-    add = commands.add_parser("sweep", help="train a grid, select by noisy validation")
+    add = commands.add_parser("sweep", help="train a grid of a recipe, and choose")
     add.add_argument("--config", required=True, help="configs/NAME.py:VARIANT")
     add.add_argument("--grid", required=True, help='"sam.rho=[.1, .2]; seed=[0, 1]"')
     add.add_argument("--out", required=True, metavar="DIR")
     add.add_argument("--cluster", default="", help="local or slurm, through submitit")
     _add_jobs(add)
     add.set_defaults(command=_sweep)
-    add = commands.add_parser("draw", help="draw again from saved arrays")
+    add = commands.add_parser("draw", help="draw a figure again, from the saved arrays")
     add.add_argument("name", metavar="NAME")
     add.add_argument("--out", metavar="DIR", help="default: results/NAME")
     add.set_defaults(command=_draw)
-    add = commands.add_parser("report", help="one page of all results")
+    add = commands.add_parser("report", help="put all results on one page")
     add.add_argument(
         "--pages",
         nargs="+",
@@ -102,7 +110,9 @@ def parser() -> argparse.ArgumentParser:
     )
     add.add_argument("--results", default="results", metavar="DIR")
     add.set_defaults(command=_report)
-    add = commands.add_parser("check", help="claims and figures again, from arrays")
+    add = commands.add_parser(
+        "check", help="recompute all claims from the saved arrays"
+    )
     add.add_argument("--results", default="results", metavar="DIR")
     add.set_defaults(command=_check)
     return top

@@ -4,6 +4,7 @@ few steps of every method are timed, and nothing is kept.
 
 import json
 import tempfile
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,33 +44,46 @@ PAPER: dict[str, tuple[Any, str]] = {
 # Of the training split; with classes, of those alone.
 TRAINING_EXAMPLES = {"cifar10": 50_000, "cifar100": 50_000, "fashion_mnist": 60_000}
 CLASSES = {"cifar10": 10, "cifar100": 100, "fashion_mnist": 10}
+UNTRAINED = "One computation, not runs of a recipe; at scale smoke it takes seconds."
+DEFAULTS = "At their defaults, which python -m sam_jax.train --helpkeys explains"
 IMAGES = {"cifar10": (32, 32, 3), "cifar100": (32, 32, 3), "fashion_mnist": (28, 28, 1)}
 
 
 def describe(name: str, scale: str) -> str:
     """Settings, runs, steps, parameters and hours of an experiment at a scale.
 
+    Keys at their defaults, of which the paper says nothing, are named alone.
+
     Raises: ValueError for an unknown experiment or scale.
     """
     settings, module = registry.settings(name, scale), registry.load(name)
     if not hasattr(module, "runs"):
-        rows = [[key, json.dumps(value)] for key, value in settings.items()]
-        return output.table(["setting", "value"], rows)
+        full = registry.settings(name, "paper")
+        rows = [
+            [key, json.dumps(value), json.dumps(full[key])]
+            for key, value in settings.items()
+        ]
+        table = output.table(["setting", f"at {scale}", "at paper"], rows, left=True)
+        return f"{table}\n\n{UNTRAINED}"
     runs = module.runs(module.SCALES[scale])
     flat = {
         key: configuration.flatten(configuration.check(run.config))
         for key, run in runs.items()
     }
-    rows = [
-        [
-            key,
-            _values(flat, key),
-            *map(str, PAPER.get(key, ("-", "-"))),
-        ]
-        for key in configuration.KEYS
+    shown = {key: _values(flat, key) for key in configuration.KEYS}
+    plain = [
+        key
+        for key, values in shown.items()
+        if key not in PAPER and values == str(configuration.KEYS[key].default)
     ]
-    table = output.table(["setting", "value(s)", "paper", "where"], rows)
-    return f"{table}\n\n{_totals(runs)}\n{_hours(runs)}"
+    rows = [
+        [key, values, *map(str, PAPER.get(key, ("-", "-")))]
+        for key, values in shown.items()
+        if key not in plain
+    ]
+    table = output.table(["key", "value(s)", "paper", "where"], rows, left=True)
+    others = textwrap.fill(f"{DEFAULTS}: {', '.join(plain)}.", 88)
+    return f"{table}\n\n{others}\n\n{_totals(runs)}\n{_hours(runs)}"
 
 
 def _values(flat: Mapping[Key, Mapping[str, Any]], key: str) -> str:

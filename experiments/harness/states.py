@@ -9,9 +9,9 @@ from experiments.harness.runs import FAILURE
 from sam_jax.training.progress import duration
 
 EXPLANATION = """\
-cost: networks to train, and where there are results at this scale, how long all took
-one after another. state: the scales that are done; or how many runs are finished of an
-experiment that goes on by the same command."""
+cost: networks to train, or one computation; and how long all of it took, where its
+results say so. state: the scales that are done; or how many runs are finished of an
+experiment that goes on by the same command. `run NAME --dry_run` says more of one."""
 
 Records = Mapping[str, list[tuple[pathlib.Path, dict[str, Any]]]]
 
@@ -39,7 +39,7 @@ def describe(name: str, results: pathlib.Path, records: Records) -> list[str]:
 def _cost(name: str, records: list[dict[str, Any]]) -> str:
     module = registry.load(name)
     runs = getattr(module, "runs", None)
-    words = [f"{len(runs(module.SCALES['cpu']))} runs" if runs else "no training"]
+    words = [f"{len(runs(module.SCALES['cpu']))} runs" if runs else "one computation"]
     words += [
         duration(record["seconds"])
         for record in records

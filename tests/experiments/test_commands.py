@@ -38,11 +38,11 @@ def test_run_list_and_report_from_the_command_line(capsys, tmp_path):
             (begun / str(seed) / file).write_text("{}")
     assert cli.main(["list", f"--results={tmp_path}"]) == 0
     rows = {line.split("  ")[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert re.search("Figure 6 .* no training +done at smoke$", rows["fig6"])
+    assert re.search("Figure 6 .* one computation +done at smoke$", rows["fig6"])
     assert re.search(
         r"\d+ runs +resumable: 1 of 2 runs begun are finished$", rows["table2"]
     )
-    assert re.search(r"Figure 9 .* no training +-$", rows["fig9"])
+    assert re.search(r"Figure 9 .* one computation +-$", rows["fig9"])
     assert cli.main(["report", f"--results={tmp_path}"]) == 0
     assert (tmp_path / "index.html").exists()
 

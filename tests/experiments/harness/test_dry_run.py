@@ -1,6 +1,7 @@
 """The paper's settings, checked against what App. C prints, without training."""
 
 import dataclasses
+import re
 
 import pytest
 
@@ -32,9 +33,13 @@ def test_every_deep_experiment_is_there():
 def test_the_paper_scale_is_described(name, capsys):
     assert cli.main(["run", name, "--scale=paper", "--dry_run"]) == 0
     text = capsys.readouterr().out
-    for key in configuration.KEYS:
-        assert f"\n{key} " in text
-    assert "steps in all" in text
+    table, others, totals = text.split("\n\n")
+    rows = {line.split()[0] for line in table.splitlines()[2:]}
+    named = set(others.replace("\n", " ").rstrip(".").split(": ")[1].split(", "))
+    assert rows | named == set(configuration.KEYS)
+    assert not rows & named
+    assert dry_run.PAPER.keys() <= rows
+    assert "steps in all" in totals
 
 
 @pytest.mark.parametrize(
@@ -126,8 +131,11 @@ def test_the_settings_of_table_2():
 
 
 def test_experiments_without_runs_show_their_settings(capsys):
-    assert cli.main(["run", "fig4", "--scale=paper", "--dry_run"]) == 0
-    assert "seeds" in capsys.readouterr().out
+    assert cli.main(["run", "implicit_bias", "--scale=smoke", "--dry_run"]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"^setting +at smoke +at paper$", text, re.MULTILINE)
+    assert re.search(r"^seeds +1 +100$", text, re.MULTILINE)
+    assert dry_run.UNTRAINED in text
 
 
 def test_missing_cifar_is_said_with_the_command(tmp_path, monkeypatch, capsys):
