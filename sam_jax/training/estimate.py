@@ -55,14 +55,14 @@ class Estimate:
             ["steps", f"{self.steps:,}, of which {self.ascents:,} ascend"],
             ["parameters", f"{self.parameters:,}"],
             ["training examples", f"{self.examples:,}"],
-            ["weights and optimiser", _size(self.state_bytes)],
-            ["a step at once needs", _size(self.peak_bytes)],
-            ["a step with ascent", _milliseconds(self.step_seconds)],
-            ["a step without", _milliseconds(self.plain_seconds)],
-            ["an evaluation", _milliseconds(self.evaluation_seconds)],
-            ["the whole run", f"about {duration(self.seconds)}"],
+            ["memory of weights and optimiser", _size(self.state_bytes)],
+            ["memory of a step in all", _size(self.peak_bytes)],
+            ["time of a step with ascent", _milliseconds(self.step_seconds)],
+            ["time of a step without", _milliseconds(self.plain_seconds)],
+            ["time of an evaluation", _milliseconds(self.evaluation_seconds)],
+            ["the whole run", f"about {duration(self.seconds)}, without compilation"],
         ]
-        return output.table(["of one device, compiled", ""], rows)
+        return output.table(["on one device", "estimate"], rows)
 
 
 def estimate(run: Run) -> Estimate:
