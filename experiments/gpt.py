@@ -9,8 +9,6 @@ bits.
 """
 
 import dataclasses
-import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,14 +16,13 @@ import jax
 import numpy as np
 
 from configs import gpt
-from experiments.harness import comparison
+from experiments.harness import comparison, step_times
 from experiments.harness.claims import Arrays, Claim
 from experiments.harness.comparison import Method
 from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed
 from sam_jax import plotting, sharpness
 from sam_jax.analysis import networks, restore, rounding
 from sam_jax.data import text
-from sam_jax.training import epochs, loop
 
 SOURCE = "Language models (Singh et al. 2025)"
 SINGH = "target (Singh et al. 2025)"
@@ -51,7 +48,6 @@ FIGURES = {
 }
 CURVES = {"curve": "test_bits_per_byte"}
 MEASURES = ("rise", "eigenvalue", "rounded")
-TIMED = 15  # steps of each method, in turn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +57,7 @@ class Settings(comparison.Settings):
     """
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    rho: tuple[float, ...] = (0.03, RHO)
+    rho: tuple[float, ...] = (0.003, 0.01, 0.03, RHO)
     bits: int = 4
     ascent: float = 0.1
     examples: int = 256
@@ -77,7 +73,7 @@ CPU = {
 SCALES = {
     "smoke": Settings(seeds=(0,), rho=(RHO,), recipe="smoke", examples=16, lanczos=3),
     "cpu": Settings(changes=CPU),
-    "paper": Settings(rho=(0.01, 0.03, 0.1, 0.3, 1.0), recipe="large"),
+    "paper": Settings(rho=(0.003, 0.01, 0.03, 0.1, 0.3), recipe="large"),
 }
 
 
@@ -154,29 +150,9 @@ def measure(settings: Settings, trained: Sequence[TrainedRun]) -> np.ndarray:
 
 
 def seconds(several: Sequence[Method]) -> Arrays:
-    """The least time of a step of every method, by steps taken in turn."""
-    ready: dict[str, Any] = {}
-    for method in several:
-        with tempfile.TemporaryDirectory() as folder:
-            run = loop.prepare(method.config, folder)
-        setup = run.setup
-        # What late and periodic steps cost follows from those of ERM and SAM.
-        step = setup.ascent_step or setup.plain_step
-        (batch, *_) = epochs.batches(run.config, setup, 0)
-        given = jax.tree.map(lambda values: values[-1], setup.coefficients)
-        state = setup.layout.place(setup.initial_state())
-        ready[method.key] = [step, state, setup, given, batch]
-    found: dict[str, list[float]] = {key: [] for key in ready}
-    for _ in range(TIMED):
-        for key, (step, state, setup, given, batch) in ready.items():
-            start = time.perf_counter()
-            spread = setup.layout.spread(given)
-            state, _ = jax.block_until_ready(
-                step(state, setup.examples, spread, *batch)
-            )
-            found[key].append(time.perf_counter() - start)
-            ready[key][1] = state
-    least = {key: min(times[2:]) for key, times in found.items()}
+    """The seconds of a step of every method."""
+    least = step_times.least({method.key: method.config for method in several})
+    # What late and periodic steps cost follows from those of ERM and SAM.
     plain, ascent = least["erm"], least["sam"]
     least["late"] = plain + (ascent - plain) / 10
     least["periodic"] = plain + (ascent - plain) / 5
