@@ -101,12 +101,12 @@ def steps(run: PlannedRun) -> int:
 
 def _hours(runs: Mapping[Key, PlannedRun]) -> str:
     """How long all runs take one after the other, by a few steps of every method."""
-    methods: dict[Any, list[PlannedRun]] = {}
-    for key, run in runs.items():
-        methods.setdefault(key[0], []).append(run)
+    programs: dict[Any, list[PlannedRun]] = {}
+    for run in runs.values():
+        programs.setdefault(_program(run), []).append(run)
     seconds = 0.0
     try:
-        for some in methods.values():
+        for some in programs.values():
             total = sum(steps(run) * run.share for run in some)
             seconds += total * _seconds_a_step(some[0])
     except (data.UnavailableDataError, configuration.ConfigError) as error:
@@ -114,6 +114,19 @@ def _hours(runs: Mapping[Key, PlannedRun]) -> str:
     return (
         f"About {seconds / 3600:.1f} hours here, one run after another (see --jobs) "
         f"and without evaluations, by {estimate.TIMED} steps of every method."
+    )
+
+
+def _program(planned: PlannedRun) -> tuple[tuple[str, str], ...]:
+    """Equal for runs whose steps take the same time: all that is no real number, such
+    as rho, nor says how long a run is or what becomes of it.
+    """
+    flat = configuration.flatten(configuration.check(planned.config))
+    other = ("seed", "epochs", "checkpoint.", "eval.", "schedule.")
+    return tuple(
+        (key, repr(value))
+        for key, value in flat.items()
+        if not isinstance(value, float) and not key.startswith(other)
     )
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments.harness import claims, registry, training
+from experiments.harness import claims, registry, sharing, training
 from experiments.harness.claims import Claim
 from experiments.harness.runs import Key, TrainedRun
 from sam_jax import output, plotting
@@ -192,6 +192,8 @@ def _inputs(module: ModuleType, scale: str, out: pathlib.Path, workers: int) -> 
     folder = out / RUNS
     if hasattr(module, "SHARED"):
         folder = out.parent / module.SHARED / (chosen.recipe or scale) / RUNS
+    others = [out.parent / name / RUNS for name in getattr(module, "TAKES", ())]
+    sharing.take(runs, folder, others)
     return chosen, training.train(runs, folder, report, workers=workers)
 
 

@@ -13,7 +13,9 @@ An experiment is found by its file name, and is in no list. It declares
 One that trains networks declares `runs` as well: settings -> its planned runs by key,
 which `harness.training` trains in OUT/runs; `run` then takes (settings, trained runs).
 Experiments that train the same networks declare the same SHARED, the name of a folder
-beside OUT with a folder for each recipe, and train them once.
+beside OUT with a folder for each recipe, and train them once. One that reads errors
+alone may declare TAKES, names of experiments: what these have trained in folders beside
+OUT, of equal configurations, is copied and not trained again.
 Its settings may have `changes` to the keys of its recipe.
 
 smoke takes seconds and shows that it runs; cpu takes minutes on two cores; fashion, of

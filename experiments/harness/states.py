@@ -38,8 +38,10 @@ def describe(name: str, results: pathlib.Path, records: Records) -> list[str]:
 
 def _cost(name: str, records: list[dict[str, Any]]) -> str:
     module = registry.load(name)
-    runs = getattr(module, "runs", None)
-    words = [f"{len(runs(module.SCALES['cpu']))} runs" if runs else "one computation"]
+    words = ["one computation"]
+    if hasattr(module, "runs"):
+        planned = module.runs(module.SCALES["cpu"]).values()
+        words = [f"{sum(run.share for run in planned):.0f} runs"]
     words += [
         duration(record["seconds"])
         for record in records

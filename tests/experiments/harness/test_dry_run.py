@@ -80,6 +80,21 @@ def test_hours_are_the_steps_of_each_method_times_its_seconds(monkeypatch):
     assert dry_run._hours(runs).startswith(f"About {expected:.1f} hours here")
 
 
+def test_runs_that_differ_in_numbers_and_length_are_timed_once():
+    alike = (
+        {"sam__rho": 0.3},
+        {"seed": 4},
+        {"epochs": 9},
+        {"data__noise__fraction": 0.5},
+        {"schedule__peak": 0.2},
+    )
+    here = dry_run._program(PlannedRun(tiny(sam__kind="sam")))
+    for changes in alike:
+        assert dry_run._program(PlannedRun(tiny(sam__kind="sam", **changes))) == here
+    for changes in ({"sam__kind": "asam"}, {"batch_size": 4}, {"model__width": 9}):
+        assert dry_run._program(PlannedRun(tiny(**changes))) != here
+
+
 def test_steps_are_timed_and_nothing_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert 0 < dry_run._seconds_a_step(PlannedRun(tiny(sam__kind="sam"))) < 60
