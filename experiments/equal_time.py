@@ -1,171 +1,329 @@
 """Variants of SAM at equal steps, equal gradients and in equal time.
 
-Clean labels and 60% label noise. Every variant over the same number of radii, chosen by
-validation, as SAM's multiplied by a factor, and the same seeds: the same budget of runs
-for each. At equal steps all take the recipe's epochs. At equal gradients a variant of g
-gradients takes 2 / g times as many, so that all cost what SAM costs, and ERM takes
-twice as many; the time of each run is measured beside it.
+Clean labels and 60% label noise on images, and the small GPT of `experiments/gpt.py`.
+Tuned is the run at equal gradients: a variant of g gradients a step takes 2 / g times
+SAM's epochs, and ERM twice as many. All variants have as many candidates, those of
+`harness.grids`: four radii, or the middle two with two values of the knob that a
+variant has of its own. The least validation error of two seeds wins, and five others
+make the table, so that no seed of the table has chosen anything. That is 13 runs a
+variant; every candidate on all five seeds would be 20, and would not leave a night's
+time for three places. At equal steps the same choice takes SAM's epochs. In equal time
+the run at equal gradients counts up to the seconds of SAM's, by steps timed in turn.
+
+What the last weights measure in sharpness stands beside, and whether it orders the test
+errors of all runs (Andriushchenko et al. 2023).
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from configs import cifar10_noise
-from experiments.harness import comparison, comparison_plots
+from configs import gpt as text
+from experiments import gpt
+from experiments.harness import (
+    comparison,
+    comparison_plots,
+    final_sharpness,
+    grids,
+    statistics,
+    step_times,
+    tuning,
+)
 from experiments.harness.claims import Arrays, Claim
+from experiments.harness.final_sharpness import MEASURES
 from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, variants
 from sam_jax import plotting
 from sam_jax.transforms import VARIANTS
 
 SOURCE = "Equal cost (peers)"
-TIMED = True
-NOISE = {"clean": 0.0, "noisy": 0.6}
+ANDRIUSHCHENKO = "target (Andriushchenko et al. 2023)"
 # Variants that need what these runs have not, an ascent batch, rare classes or stored
-# outputs, and the ablations of Table 1, which have an experiment of their own.
-LEFT_OUT = {"max_sum", "imb_sam", "focal_sam", "saf", "sam_direction", "sam_derivative"}
+# outputs, and an ablation of Table 1 that has an experiment of its own.
+LEFT_OUT = {"max_sum", "imb_sam", "focal_sam", "saf", "sam_derivative"}
 KINDS = tuple(name for name in VARIANTS if name not in LEFT_OUT)
-# Radii as multiples of SAM's, where a ball of another shape, or a weight, has others.
-FACTORS = {
-    "sum_max": 0.25,
-    "asam": 5.0,
-    "layerwise_sam": 0.1,
-    "msam": 5.0,
-    "le_sam": 5.0,
-    "mesa": 10.0,
+SLACK = 1.05  # of equal time: a schedule cut short by less would count as the method's
+
+
+class Place(NamedTuple):
+    """What the variants are compared on. title, unit: of its errors, which are numbers
+    times `scale`. figures, curves: as in `comparison`. at_end: whether the last epoch
+    counts, and not the best by validation.
+    """
+
+    title: str
+    unit: str
+    scale: float
+    figures: Mapping[str, str]
+    curves: Mapping[str, str]
+    at_end: bool = False
+
+
+def _images(title: str) -> Place:
+    figures = {k: comparison.FIGURES[k] for k in ("validation", "best", "last")}
+    curves = {"curve": "test_error", "validating": "validation_error"}
+    return Place(title, "test error, best epoch (%)", 100, figures, curves)
+
+
+BITS = "bits_per_byte"
+PLACES = {
+    "clean": _images("clean labels"),
+    "noisy": _images("60% label noise"),
+    "gpt": Place(
+        "GPT",
+        "bits per byte",
+        1,
+        {
+            "validation": f"validation_{BITS}_last",
+            "best": f"test_{BITS}_last",
+            "last": f"test_{BITS}_last",
+        },
+        {"curve": f"test_{BITS}", "validating": f"validation_{BITS}"},
+        at_end=True,
+    ),
 }
-GROUPS = {"sum_max": {"m": 1}}
+NOISE = {"clean": 0.0, "noisy": 0.6}
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings(comparison.Settings):
-    """kinds: variants beside ERM. noise: parts of the labels, by name."""
+    """rho: SAM's radii on images. tuning_seeds: that choose, and are not compared.
+    kinds: variants beside ERM, SAM among them. places: of PLACES. gpt: the scale of
+    `experiments.gpt` whose network, text and radii GPT's are. examples: that sharpness
+    is measured on.
+    """
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    rho: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
+    tuning_seeds: tuple[int, ...] = (5, 6)
+    rho: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0)
     kinds: tuple[str, ...] = KINDS
-    noise: tuple[str, ...] = tuple(NOISE)
+    places: tuple[str, ...] = tuple(PLACES)
+    gpt: str = "cpu"
+    examples: int = 128
 
 
 SCALES = {
     "smoke": Settings(
         seeds=(0,),
-        rho=(0.1,),
-        kinds=("sam", "msam"),
-        noise=("noisy",),
+        tuning_seeds=(1,),
+        rho=(0.05, 0.1),
+        kinds=("sam",),
+        places=("noisy",),
+        gpt="smoke",
+        examples=16,
         recipe="smoke",
         changes={"model.name": "mlp", "epochs": 2},
     ),
     "cpu": Settings(
         seeds=(0, 1, 2),
-        rho=(0.1, 0.2, 0.4),
-        noise=("noisy",),
+        places=("noisy",),
         recipe="embedded",
         changes=comparison.PLAIN,
     ),
-    "fashion": Settings(
-        rho=comparison.FASHION_RHO, recipe="fashion", changes=comparison.PLAIN
-    ),
-    "paper": Settings(),
+    "fashion": Settings(recipe="fashion", changes=comparison.PLAIN),
+    "paper": Settings(rho=(0.05, 0.1, 0.2, 0.4), gpt="paper"),
 }
 
 
-def gradients(kind: str) -> float:
-    """Of a step, in those of ERM."""
-    return 1.0 if kind == "erm" else VARIANTS[kind].gradients
+def kinds(settings: Settings) -> tuple[str, ...]:
+    """ERM and the variants."""
+    return ("erm", *settings.kinds)
 
 
-def methods(settings: Settings) -> list[comparison.Method]:
-    """Every variant at equal steps, and at equal gradients where that differs."""
-    found = []
-    for noise in settings.noise:
-        for kind in ("erm", *settings.kinds):
-            config = cifar10_noise.get_config(variants(settings.recipe))
-            config = changed(config, settings.changes)
-            config.data.noise.fraction = NOISE[noise]
-            config.sam.update(kind=kind, **GROUPS.get(kind, {}))
-            grid = tuple(round(FACTORS.get(kind, 1) * rho, 6) for rho in settings.rho)
-            grid = () if kind == "erm" else grid
-            found.append(comparison.Method(f"{noise}_{kind}", kind, config, grid))
-            if gradients(kind) != 2:
-                longer = changed(
-                    config, {"epochs": round(config.epochs * 2 / gradients(kind))}
-                )
-                key, label = f"{noise}_{kind}_fair", f"{kind}, equal gradients"
-                found.append(comparison.Method(key, label, longer, grid))
-    return found
+def base(settings: Settings, place: str) -> tuple[ConfigDict, tuple[float, ...]]:
+    """The recipe of a place, and SAM's radii there."""
+    if place == "gpt":
+        own = gpt.SCALES[settings.gpt]
+        config = text.get_config(variants(own.recipe))
+        return changed(config, own.changes), own.rho
+    config = cifar10_noise.get_config(variants(settings.recipe))
+    noise = {"data.noise.fraction": NOISE[place]}
+    return changed(config, {**settings.changes, **noise}), settings.rho
+
+
+def tuned(settings: Settings, place: str, kind: str) -> tuning.Tuned:
+    """A variant at equal gradients, and what it is tuned over."""
+    config, radii = base(settings, place)
+    epochs = round(config.epochs * 2 / grids.gradients(kind))
+    return tuning.Tuned(
+        f"{place}_{kind}",
+        changed(config, {"sam.kind": kind, "epochs": epochs}),
+        PLACES[place].figures["validation"],
+        settings.tuning_seeds,
+        grids.candidates(kind, radii),
+    )
+
+
+def lengths(settings: Settings, place: str, kind: str) -> dict[str, int]:
+    """key -> epochs of the methods that a variant is compared as: at equal gradients,
+    and at equal steps where that differs.
+    """
+    epochs, own = base(settings, place)[0].epochs, tuned(settings, place, kind)
+    found = {own.key: own.config.epochs}
+    return found if epochs in found.values() else {**found, f"{own.key}_steps": epochs}
 
 
 def runs(settings: Settings) -> dict[Key, PlannedRun]:
-    """Every method, rho and seed."""
-    return comparison.plan(methods(settings), settings.seeds)
+    """Those that tune every variant, and those of the table, as it was tuned."""
+    found: dict[Key, PlannedRun] = {}
+    for place, kind in itertools.product(settings.places, kinds(settings)):
+        own = tuned(settings, place, kind)
+        found |= tuning.trials(own)
+        for key, epochs in lengths(settings, place, kind).items():
+            changes = {"epochs": epochs}
+            found |= tuning.plan(own, settings.seeds, key=key, changes=changes)
+    return found
 
 
 def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
-    """Errors of all methods, and the seconds of their runs without compiling."""
-    arrays: dict[str, Any] = {}
-    for method in methods(settings):
-        own = {k: t for k, t in trained.items() if k[0] == method.key}
-        arrays |= comparison.collect([method], settings.seeds, own)
-        arrays[f"{method.key}_epoch"] = epochs = arrays.pop("epoch")
-        steps = [
-            np.median(np.diff(t.curve("seconds"), prepend=0)) for t in own.values()
-        ]
-        arrays[f"{method.key}_seconds"] = len(epochs) * np.median(steps)
-    arrays["kinds"], arrays["noise"] = (
-        np.array(settings.kinds),
-        np.array(settings.noise),
-    )
+    """Errors of all methods, seconds of their steps, sharpness of their last weights,
+    and Kendall's tau of each measure with the test error of the last epoch.
+    """
+    arrays: dict[str, Any] = {"kinds": np.array(settings.kinds)}
+    arrays["places"] = np.array(settings.places)
+    options = final_sharpness.Options(examples=settings.examples)
+    for place in settings.places:
+        configs: dict[str, ConfigDict] = {}
+        last: dict[str, list[TrainedRun]] = {}
+        for kind in kinds(settings):
+            own = tuned(settings, place, kind)
+            at = tuning.best(own, trained)
+            configs[own.key] = changed(own.config, own.candidates[at])
+            last[own.key] = [trained[own.key, at, seed] for seed in settings.seeds]
+            arrays |= tuning.collect(own, trained)
+            for key in lengths(settings, place, kind):
+                arrays |= _errors(settings, place, key, configs[own.key], at, trained)
+        least = step_times.least(configs)
+        arrays |= {f"{key}_seconds": np.array(value) for key, value in least.items()}
+        arrays |= final_sharpness.measure(last, options)
+        arrays[f"{place}_tau"] = _correlations(arrays, list(configs))
     return arrays
 
 
-def fair(arrays: Arrays, noise: str, kind: str) -> str:
-    """The key of a variant at equal gradients."""
-    longer = f"{noise}_{kind}_fair"
-    return longer if f"{longer}_rho" in arrays else f"{noise}_{kind}"
+def _errors(
+    settings: Settings,
+    place: str,
+    key: str,
+    config: ConfigDict,
+    at: int,
+    trained: Mapping[Key, TrainedRun],
+) -> Arrays:
+    """What `comparison` saves of a method at its candidate, and its epochs."""
+    method = comparison.Method(key, key, config)
+    own = {
+        (key, config.sam.rho, seed): trained[key, at, seed] for seed in settings.seeds
+    }
+    figures, curves = PLACES[place].figures, PLACES[place].curves
+    arrays = dict(
+        comparison.collect(
+            [method], settings.seeds, own, figures=figures, curves=curves
+        )
+    )
+    arrays[f"{key}_epoch"] = arrays.pop("epoch")
+    return arrays
+
+
+def _correlations(arrays: Arrays, keys: list[str]) -> np.ndarray:
+    """Kendall's tau of every measure with the last test error, and its interval,
+    f[measures, 3]; runs that failed are left out.
+    """
+    failed = np.stack([arrays[f"{key}_failed"] for key in keys])
+    errors = np.stack([comparison.chosen(arrays, key, "last") for key in keys])
+    rows = []
+    for name in MEASURES:
+        values = np.stack([arrays[f"{key}_{name}"] for key in keys])
+        values = np.where(failed, np.nan, values)
+        tau, interval = statistics.of_rank_correlation(values, errors)
+        rows.append([tau, *interval])
+    return np.array(rows)
+
+
+def at_equal(arrays: Arrays, place: str, kind: str, equal: str) -> np.ndarray:
+    """Test errors of a variant at equal "gradients", "steps" or "seconds", f[S]."""
+    key = f"{place}_{kind}"
+    if equal == "steps" and f"{key}_steps_rho" in arrays:
+        key = f"{key}_steps"
+    if equal != "seconds":
+        return comparison.chosen(arrays, key, "best")
+    sam = f"{place}_sam"
+    budget = SLACK * arrays[f"{sam}_epoch"][-1] * arrays[f"{sam}_seconds"]
+    inside = arrays[f"{key}_epoch"] * arrays[f"{key}_seconds"] <= budget
+    count = max(1, int(inside.sum()))
+    test, validating = (
+        comparison.chosen(arrays, key, name)[:, :count]
+        for name in ("curve", "validating")
+    )
+    if PLACES[place].at_end:
+        return test[:, -1]
+    return np.take_along_axis(test, validating.argmin(1)[:, None], 1)[:, 0]
 
 
 def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
-    """Every variant below ERM, and below SAM, at equal gradients."""
-    for noise in map(str, arrays["noise"]):
-        for kind in map(str, arrays["kinds"]):
-            key = fair(arrays, noise, kind)
-            for other in ("erm", "sam"):
-                if kind != other:
-                    text = (
-                        f"{noise} labels: {kind} below {other} at equal gradients: "
-                        "test error, best epoch"
-                    )
-                    against = fair(arrays, noise, other)
-                    yield comparison.lower(text, "peers", None, arrays, key, against)
+    """Every variant below ERM, and below SAM, at equal gradients, seconds and steps;
+    and every measure of sharpness larger where the test error is.
+    """
+    for place in map(str, arrays["places"]):
+        for equal in ("gradients", "seconds", "steps"):
+            for kind in map(str, arrays["kinds"]):
+                for other in ("erm", "sam"):
+                    if kind != other:
+                        yield _below(arrays, place, kind, other, equal)
+        title, seeds = PLACES[place].title, len(arrays["seeds"])
+        for name, (tau, *interval) in zip(
+            MEASURES, arrays[f"{place}_tau"].tolist(), strict=True
+        ):
+            words = f"{title}: rank correlation of test error with {MEASURES[name]}"
+            low, high = interval
+            verdict = statistics.verdict((low, high), 0.0, np.inf)
+            yield Claim(
+                words,
+                ANDRIUSHCHENKO,
+                None,
+                tau,
+                "> 0",
+                verdict,
+                (low, high),
+                seeds,
+            )
+
+
+def _below(arrays: Arrays, place: str, kind: str, other: str, equal: str) -> Claim:
+    title, unit, scale, *_ = PLACES[place]
+    better, worse = (scale * at_equal(arrays, place, k, equal) for k in (kind, other))
+    chosen = [tuning.words(arrays, f"{place}_{k}") for k in (kind, other)]
+    return Claim.mean(
+        f"{title}: {kind} below {other} at equal {equal}: {unit}",
+        "peers",
+        None,
+        better - worse,
+        high=0,
+        measured=f"{better.mean():.4g} against {worse.mean():.4g}",
+        rho="; ".join(filter(None, chosen)) or None,
+    )
 
 
 def plot(arrays: Arrays) -> plotting.Figure:
-    """For each noise the errors at equal gradients, and error against time."""
-    noises = [str(noise) for noise in arrays["noise"]]
-    kinds = ["erm", *map(str, arrays["kinds"])]
-    figure, axes = plotting.panels(len(noises), 2, width=6.0, height=4.2)
-    for row, noise in zip(np.atleast_2d(axes), noises, strict=True):
-        labels = {fair(arrays, noise, kind): kind for kind in kinds}
-        comparison_plots.draw_bars(row[0], arrays, labels)
-        row[0].set_title(f"{noise} labels, equal gradients")
-        row[0].tick_params(axis="x", rotation=70, labelsize="small")
-        base = float(arrays[f"{noise}_erm_seconds"])
-        for i, kind in enumerate(kinds):
-            keys = dict.fromkeys((f"{noise}_{kind}", fair(arrays, noise, kind)))
-            cost = [float(arrays[f"{key}_seconds"]) / base for key in keys]
-            error = [
-                100 * comparison.chosen(arrays, key, "best").mean() for key in keys
-            ]
-            laps, color = divmod(i, len(plotting.COLORS))
-            style = {"marker": "osD^v"[laps % 5], "color": plotting.COLORS[color]}
-            row[1].plot(cost, error, label=kind, linestyle=":", **style)
-        row[1].set(
-            xlabel="time of a run over ERM's", ylabel="test error, best epoch (%)"
-        )
-        row[1].legend(
-            frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1)
-        )
+    """Of every place: errors in equal time, errors over time, and rank correlations."""
+    places = {p: PLACES[p] for p in map(str, arrays["places"])}
+    every = ["erm", *map(str, arrays["kinds"])]
+    figure, axes = plotting.panels(len(places), 3, width=6.0, height=4.2)
+    rows = np.reshape(np.array(axes, object), (len(places), 3))
+    for row, (name, place) in zip(rows, places.items(), strict=True):
+        equal = {
+            e: {k: place.scale * at_equal(arrays, name, k, e) for k in every}
+            for e in ("gradients", "seconds")
+        }
+        seconds = {k: float(arrays[f"{name}_{k}_seconds"]) for k in every}
+        epochs = {k: int(arrays[f"{name}_{k}_epoch"][-1]) for k in every}
+        cost = {k: seconds[k] * epochs[k] / seconds["erm"] for k in every}
+        comparison_plots.draw_errors(row[0], equal["seconds"], place.unit)
+        row[0].set_title(f"{place.title}, in the time of SAM's run")
+        comparison_plots.draw_cost(row[1], cost, equal["gradients"], place.unit)
+        row[1].set_title("at equal gradients")
+        comparison_plots.draw_correlations(row[2], arrays[f"{name}_tau"], MEASURES)
+        row[2].set_title("sharpness of the last weights")
     return figure

@@ -155,6 +155,7 @@ def collect(
     """
     arrays: dict[str, np.ndarray] = {"seeds": np.asarray(seeds)}
     whole = max(trained.values(), key=lambda run: len(run.curve("test_error")))
+    known = {name for run in trained.values() for name in run.summary}
     evaluated = [r["epoch"] for r in whole.history if "test_error" in r]
     arrays["epoch"] = np.array(evaluated)
     for method in methods:
@@ -165,7 +166,7 @@ def collect(
             arrays[f"{method.key}_run"] = np.array(there)
         own = {key: trained.get(key, NOT_TRAINED) for key in itertools.product(*axes)}
         for name, figure in figures.items():
-            if figure in whole.summary:
+            if figure in known or not known:  # nothing is known where all have failed
                 values = table(own, figure, *axes)
                 arrays[f"{method.key}_{name}"] = values[0]
         for name, curve in curves.items():

@@ -84,3 +84,58 @@ def draw_bars(
         axes.plot(np.full(len(errors), i), errors, ".", color=color)
     axes.set_xticks(range(len(methods)), methods.values(), rotation=20, ha="right")
     axes.set(ylabel=ylabel)
+
+
+def draw_errors(
+    axes: plotting.Axes, errors: Mapping[str, np.ndarray], ylabel: str
+) -> None:
+    """Every seed of every method as a point, and their means as lines.
+
+    Args:
+      errors: by label, f[S].
+    """
+    for i, values in enumerate(errors.values()):
+        color = plotting.COLORS[i % len(plotting.COLORS)]
+        axes.plot(np.full(len(values), i), values, ".", color=color)
+        axes.hlines(values.mean(), i - 0.35, i + 0.35, color=color)
+    axes.set_xticks(range(len(errors)), list(errors), rotation=70, fontsize="small")
+    axes.set(ylabel=ylabel)
+
+
+def draw_cost(
+    axes: plotting.Axes,
+    cost: Mapping[str, float],
+    errors: Mapping[str, np.ndarray],
+    ylabel: str,
+) -> None:
+    """The mean error of every method over the time of its run."""
+    for i, (label, values) in enumerate(errors.items()):
+        laps, color = divmod(i, len(plotting.COLORS))
+        style = {"marker": "osD^v"[laps % 5], "color": plotting.COLORS[color]}
+        axes.plot(cost[label], values.mean(), label=label, linestyle="", **style)
+    axes.set(xlabel="time of a run, in epochs of ERM", ylabel=ylabel)
+    axes.legend(
+        frameon=False,
+        fontsize="x-small",
+        ncols=2,
+        loc="upper left",
+        bbox_to_anchor=(1, 1),
+    )
+
+
+def draw_correlations(
+    axes: plotting.Axes, found: np.ndarray, labels: Mapping[str, str]
+) -> None:
+    """Kendall's tau of every measure with its interval.
+
+    Args:
+      found: tau and the ends of its interval, f[measures, 3]. labels: of the measures.
+    """
+    places = range(len(found))
+    tau, low, high = found.T
+    axes.hlines(places, low, high, color=plotting.COLORS[0])
+    axes.plot(tau, places, "o", color=plotting.COLORS[0])
+    axes.axvline(0, color="gray", linewidth=0.8)
+    axes.set_yticks(places, list(labels.values()), fontsize="small")
+    axes.set(xlabel="rank correlation with the test error (tau)", xlim=(-1, 1))
+    axes.invert_yaxis()

@@ -3,9 +3,10 @@
 import math
 
 import numpy as np
-from scipy import special
+from scipy import special, stats
 
 LEVEL = 0.95
+RESAMPLES = 500
 HOLDS, CONTRARY, UNDECIDED, NEEDS_GPU = "holds", "contrary", "undecided", "needs a GPU"
 VERDICTS = (HOLDS, CONTRARY, UNDECIDED, NEEDS_GPU)
 Interval = tuple[float, float]
@@ -31,6 +32,33 @@ def of_share(true: int, count: int) -> Interval:
     low = special.betaincinv(true, count - true + 1, tail) if true else 0.0
     high = special.betaincinv(true + 1, count - true, 1 - tail) if true < count else 1.0
     return float(low), float(high)
+
+
+def of_rank_correlation(
+    first: np.ndarray, second: np.ndarray
+) -> tuple[float, Interval]:
+    """Kendall's tau of all entries, and its interval by a bootstrap over rows.
+
+    Args:
+      first, second: f[rows, seeds], NaN for what is left out. The seeds of a row are
+        drawn together, since they are of one method and no independent evidence.
+
+    Returns: tau, 0 where all entries are equal; and percentiles, all of [-1, 1] for a
+      single row.
+    """
+
+    def tau(rows: np.ndarray) -> float:
+        pair = first[rows].ravel(), second[rows].ravel()
+        found = stats.kendalltau(*pair, nan_policy="omit").statistic
+        return float(found) if np.isfinite(found) else 0.0
+
+    rows = np.arange(len(first))
+    if len(rows) < 2:
+        return tau(rows), (-1.0, 1.0)
+    drawn = np.random.default_rng(0).integers(len(rows), size=(RESAMPLES, len(rows)))
+    tail = 100 * (1 - LEVEL) / 2
+    low, high = np.percentile([tau(some) for some in drawn], [tail, 100 - tail])
+    return tau(rows), (float(low), float(high))
 
 
 def verdict(interval: Interval, low: float, high: float) -> str:

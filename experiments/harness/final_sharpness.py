@@ -1,0 +1,86 @@
+"""How sharp trained networks are, on the first training examples of each run."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.harness.claims import Arrays
+from experiments.harness.runs import TrainedRun
+from sam_jax import sharpness
+from sam_jax.analysis import networks, restore
+
+# Those that Andriushchenko et al. 2023 compare, and two of the Hessian.
+MEASURES = {
+    "single": "worst-case rise of the loss, m = 1",
+    "batch": "worst-case rise of the loss, one ball for all",
+    "adaptive": "adaptive worst-case rise of the loss",
+    "average": "average-case rise of the loss",
+    "eigenvalue": "largest eigenvalue of the Hessian",
+    "trace": "trace of the Hessian",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """examples: to measure on. rho, adaptive_rho, average_rho: radii of the worst case,
+    of the element-wise one, and deviation of the random one. climb: ascent steps; one
+    for m = 1. lanczos: products for the eigenvalue. samples: of random directions.
+    """
+
+    examples: int = 128
+    rho: float = 0.1
+    adaptive_rho: float = 0.5
+    average_rho: float = 0.01
+    climb: int = 10
+    lanczos: int = 12
+    samples: int = 10
+
+
+def measure(
+    trained: Mapping[str, Sequence[TrainedRun]], options: Options = Options()
+) -> Arrays:
+    """Every measure of every run's last weights: key_measure f[S], and key_failed b[S].
+
+    Without the penalty, with the labels given, as in evaluation. A run that has failed
+    has zeros.
+
+    Args:
+      trained: of every method, by key, its runs; all of them of one network.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    objective: Any = None
+    for key, several in trained.items():
+        rows = []
+        for one in several:
+            if not one.summary:
+                rows.append([0.0] * len(MEASURES))
+                continue
+            run = restore.read(one.workdir)
+            (state,) = run.states(run.epochs()[-1:])
+            # What has no statistics has one compiled program for all its runs.
+            if objective is None or jax.tree.leaves(state.batch_stats):
+                objective = networks.evaluation_objective(run, state, 0.0)
+            batch = networks.training_batch(run, options.examples)
+            rows.append(_of_point((objective, state.params, batch), options))
+        for name, values in zip(MEASURES, np.array(rows).T, strict=True):
+            arrays[f"{key}_{name}"] = values
+        arrays[f"{key}_failed"] = np.array([not one.summary for one in several])
+    return arrays
+
+
+def _of_point(point: tuple[Any, Any, Any], options: Options) -> list[float]:
+    """The measures, in the order of MEASURES."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    rho, steps, wide = options.rho, options.climb, options.adaptive_rho
+    single = sharpness.worst_case(*point, rho=rho, m=1, method="one_step")
+    batch = sharpness.worst_case(*point, rho=rho, steps=steps)
+    adaptive = sharpness.worst_case(*point, rho=wide, steps=steps, adaptive=True)
+    average = sharpness.average_case(
+        *point, keys[0], rho=options.average_rho, samples=options.samples
+    )
+    top = sharpness.top_eigenvalues(*point, keys[1], steps=options.lanczos)
+    trace, _ = sharpness.trace(*point, keys[2], samples=options.samples)
+    return [single.loss, batch.loss, adaptive.loss, average.loss, float(top[0]), trace]
