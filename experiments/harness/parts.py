@@ -95,9 +95,10 @@ PARTS = (
     Part(
         "peers",
         "Other methods, and equal time",
-        "Not of the paper: variants of others at equal steps, and per-example SAM "
-        "against SAM in the same time.",
-        ("peers", "equal_time", "sum_max_run"),
+        "Not of the paper: variants of others at equal steps, gradients and time, "
+        "per-example SAM against SAM in the same time, and a rho chosen without a "
+        "sweep.",
+        ("peers", "equal_time", "sum_max_run", "choose_rho"),
     ),
 )
 OLD = "judged without intervals"
