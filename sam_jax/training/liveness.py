@@ -1,10 +1,11 @@
 """Processes of one run that notice when another of them has ended.
 
 Without this the others wait for minutes in a collective operation that nobody joins.
-Every process counts aloud in the store that they share; one that says it has ended, or
-is silent for a while, ends the others with one line.
+Every process counts aloud in the store that they share, until it has finished; one that
+says it has ended before that, or is silent for a while, ends the others with one line.
 """
 
+import atexit
 import contextlib
 import os
 import sys
@@ -18,6 +19,7 @@ from sam_jax.ops import compat
 EVERY, PATIENCE = 1.0, 30.0  # seconds between two counts; of silence that are too many
 PREFIX = "sam_jax/alive/"
 ENDED = "ended with status "
+FINISHED = "finished"
 
 
 class Listener:
@@ -39,20 +41,25 @@ class Listener:
                 return f"Process {process} has {said}"
             if self._heard.get(process, ("", 0.0))[0] != said:
                 self._heard[process] = said, now
-        for process, (_, when) in self._heard.items():
-            if process != self._process and now - when > PATIENCE:
+        for process, (said, when) in self._heard.items():
+            if process == self._process or said == FINISHED:
+                continue
+            if now - when > PATIENCE:
                 return f"Process {process} has said nothing for {PATIENCE:.0f} s"
         return None
 
 
 def watch(process: int) -> None:
     """Counts for this process, and listens to the others, for as long as it lives."""
-    store = compat.process_store()
+    store, ends = compat.process_store(), threading.Event()
+
+    def say(what: str) -> None:
+        store.key_value_set(f"{PREFIX}{process}", what, allow_overwrite=True)
 
     def run() -> None:
         listener, count = Listener(process, time.monotonic()), 0
-        while True:
-            store.key_value_set(f"{PREFIX}{process}", str(count), allow_overwrite=True)
+        while not ends.is_set():
+            say(str(count))
             entries = store.key_value_dir_get(PREFIX)
             counts = {int(key.rpartition("/")[2]): said for key, said in entries}
             if (gone := listener.gone(counts, time.monotonic())) is not None:
@@ -63,9 +70,19 @@ def watch(process: int) -> None:
                 )
                 _leave(status=1)
             count += 1
-            time.sleep(EVERY)
+            ends.wait(EVERY)
 
-    threading.Thread(target=run, daemon=True, name="liveness").start()
+    thread = threading.Thread(target=run, daemon=True, name="liveness")
+    thread.start()
+
+    def finish() -> None:
+        # Python ends with an abort where a thread is within the store.
+        ends.set()
+        thread.join(PATIENCE)
+        with contextlib.suppress(Exception):  # process 0 may have left before
+            say(FINISHED)
+
+    atexit.register(finish)
 
 
 def end(process: int, status: int) -> NoReturn:
