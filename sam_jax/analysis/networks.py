@@ -59,9 +59,9 @@ def alignment_over_training(
         return sharpness.alignment(objective, state.params, batch, true, rho)
 
     epochs, rows = run.epochs(), []
-    examples = setup.layout.fetch(setup.examples)
+    fed = list(run.feed((batch,) for batch in chosen))
     for state in run.states(epochs):
-        met = [jax.device_get(cosines(state, examples, batch)) for batch in chosen]
+        met = [jax.device_get(cosines(state, given, *batch)) for given, batch in fed]
         rows.append(np.mean(met, axis=0))
     true, noisy = np.moveaxis(np.array(rows), 1, 0)
     return Cosines(np.array(epochs), true, noisy)
@@ -112,12 +112,9 @@ def weights_over_training(
         return jax.tree.map(lambda *parts: jnp.stack(parts), *found)
 
     epochs, rows = run.epochs(), []
-    examples = setup.layout.fetch(setup.examples)
+    fed = list(run.feed(zip(chosen, np.roll(chosen, -1, 0), strict=True)))
     for state in run.states(epochs):
-        met = [
-            jax.device_get(measure(state, examples, batch, other))
-            for batch, other in zip(chosen, np.roll(chosen, -1, 0), strict=True)
-        ]
+        met = [jax.device_get(measure(state, given, *both)) for given, both in fed]
         rows.append(jax.tree.map(lambda *parts: np.mean(parts, 0), *met))
     return WeightsOverTraining(
         np.array(epochs),
@@ -176,7 +173,8 @@ def training_batch(run: restore.Finished, count: int) -> dict[str, Any]:
             f"Received {count} examples to measure on; the run trained on "
             f"{len(chosen)}. Ask for as many or fewer."
         )
-    return run.setup.layout.fetch(run.setup.examples).batch(chosen)
+    ((examples, (places,)),) = run.feed([(chosen,)])
+    return examples.batch(places)
 
 
 def evaluate_anew(run: restore.Finished, state: State) -> Callable[[Tree], dict]:

@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -10,8 +10,17 @@ import jax.numpy as jnp
 import ml_collections
 
 from sam_jax import data, output
-from sam_jax.training import checkpoint, configuration, flat_state, setup, writer
+from sam_jax.training import (
+    checkpoint,
+    configuration,
+    feeds,
+    flat_state,
+    setup,
+    writer,
+)
 from sam_jax.training.configuration import Config, ConfigError
+from sam_jax.training.examples import Examples
+from sam_jax.training.feeds import Rows, Streamed
 from sam_jax.training.state import State
 
 
@@ -42,6 +51,15 @@ class Finished(NamedTuple):
                 saved = checkpoints.read(epoch)
                 state = flat_state.unflatten(template, saved.state)
                 yield jax.tree.map(jnp.asarray, state)
+
+    def feed(self, rows: Iterable[Rows]) -> Iterator[tuple[Examples, Rows]]:
+        """For each of these tuples of numbers, examples on the host, and the places of
+        those numbers among them. Those of a streamed run are read again.
+        """
+        found = self.setup.examples
+        if not isinstance(found, Streamed):
+            found = self.setup.layout.fetch(found)
+        return feeds.feed(found, rows)
 
     def initial_state(self) -> State:
         """The state before step 0."""

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial
 
 from sam_jax import attacks, output
 from sam_jax.analysis import restore
-from sam_jax.training import problem
+from sam_jax.training import setup
 from sam_jax.training.configuration import ConfigError
 from sam_jax.training.examples import Examples, Pixels
 from sam_jax.training.network import evaluation_logits
@@ -50,10 +51,7 @@ def auto_attack(
             f"{workdir} was trained with attack.eps=0; there is no radius to attack "
             "within. Use `sam_jax.attacks.auto_attack` with one of your own."
         )
-    examples, setup, _ = problem.load_examples(run.config, run.dataset)
-    test = setup["test"][:count]
-    images = jnp.asarray(examples.images[test]) * examples.scale
-    labels = examples.given[test]
+    images, labels, examples = held_out(run, count)
     found = []
     chosen = run.epochs() if epochs is None else epochs
     for epoch, state in zip(chosen, run.states(chosen), strict=True):
@@ -69,6 +67,21 @@ def auto_attack(
         )
         found.append(Audit(epoch, result))
     return found
+
+
+def held_out(
+    run: restore.Finished, count: int | None = None
+) -> tuple[jax.Array, np.ndarray, Examples]:
+    """A run's first test images in [0, 1], their labels, and examples that say how the
+    network takes them.
+
+    Args:
+      count: how many; None for all.
+    """
+    _, parts, _ = setup.load_examples(run.config, run.dataset)
+    ((examples, (places,)),) = run.feed([(parts["test"][:count],)])
+    images = jnp.asarray(examples.images[places]) * examples.scale
+    return images, np.asarray(examples.given[places]), examples
 
 
 def network(run: restore.Finished, state: State, examples: Examples) -> Partial:

@@ -81,12 +81,7 @@ def build(
     """
     layout = problem.create_layout(config)
     problem.check_batches(config, layout)
-    loaded: tuple[Examples | Streamed, dict[str, np.ndarray], int]
-    if config.data.feed == "stream":
-        loaded = streaming.load_examples(config, dataset)
-    else:
-        loaded = problem.load_examples(config, dataset)
-    examples, parts, num_classes = loaded
+    examples, parts, num_classes = load_examples(config, dataset)
     checksum = _checksum(examples)
     parallel.agree("their data", checksum)
     train, size = parts["train"], config.batch_size
@@ -132,6 +127,15 @@ def build(
         ),
         checksum=checksum,
     )
+
+
+def load_examples(
+    config: Config, dataset: data.Dataset | None = None
+) -> tuple[Examples | Streamed, dict[str, np.ndarray], int]:
+    """What `problem.load_examples` returns, or of a streamed run `streaming`'s."""
+    if config.data.feed == "stream":
+        return streaming.load_examples(config, dataset)
+    return problem.load_examples(config, dataset)
 
 
 def _checksum(examples: Examples | Streamed) -> int:

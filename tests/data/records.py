@@ -45,7 +45,7 @@ def make_builder(
             arrays = splits(dl_manager) if callable(splits) else splits
             return {
                 split: self._generate_examples(split, *arrays[split])
-                for split in ("train", "test")
+                for split in arrays
             }
 
         def _generate_examples(self, split, images, labels):

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 
@@ -12,11 +13,11 @@ def start(module, devices, *arguments, **variables):
     """Runs a module of the tests with so many CPU devices.
 
     Args:
-      variables: further variables of its environment.
+      variables: of its environment, where they are not those of this process.
     """
+    environment = {**os.environ, **{n: str(v) for n, v in variables.items()}}
     flag = f" --xla_force_host_platform_device_count={devices}"
-    environment = {**os.environ, "XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + flag}
-    environment |= {name: str(value) for name, value in variables.items()}
+    environment["XLA_FLAGS"] = environment.get("XLA_FLAGS", "") + flag
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-m", module, *map(str, arguments)],
         cwd=ROOT,
@@ -25,6 +26,13 @@ def start(module, devices, *arguments, **variables):
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def free_address():
+    """A place where processes can meet."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return f"localhost:{free.getsockname()[1]}"
 
 
 def finish(*processes):

@@ -1,42 +1,33 @@
 """Records read as a run goes on: the same run as in memory, whatever reads them."""
 
+import functools
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 
 from sam_jax import data
+from sam_jax.analysis import networks, restore, robustness
 from sam_jax.data import records
 from sam_jax.training import checkpoint, configuration, loop, problem, streaming
 from sam_jax.training.feeds import Streamed, feed
 from tests.data import records as written
+from tests.training import device_processes, stream_runs
 from tests.training.problems import RUN, tiny
-
-NAMES = tuple("0123456789")
-SIZES = {"train": 512, "test": 100}
-
-
-def some(split):
-    """Some of the digits, with pixels in 0..255 as records have them."""
-    source = data.load("digits")
-    images = getattr(source, f"{split}_images")[: SIZES[split]] * 15
-    return images, getattr(source, f"{split}_labels")[: SIZES[split]]
 
 
 @pytest.fixture(scope="module")
 def digits():
-    """The same as records."""
-
-    def split(name):
-        pairs = zip(*some(name), strict=True)
-        return [{"image": image, "label": int(label)} for image, label in pairs]
-
-    return records.create(split("train"), split("test"), NAMES, version="digits")
+    return stream_runs.digits()
 
 
 @pytest.fixture
 def on_disk(digits, monkeypatch):
     """Both feeds get the same images and the same mean."""
-    train, test = some("train"), some("test")
-    same = data.Dataset(*train, *test, NAMES, digits.mean, digits.std, 1 / 255)
+    train, test = stream_runs.some("train"), stream_runs.some("test")
+    same = data.Dataset(
+        *train, *test, stream_runs.NAMES, digits.mean, digits.std, 1 / 255
+    )
     monkeypatch.setattr(streaming.records, "load", lambda name, size: digits)
     monkeypatch.setattr(problem.data, "load", lambda name, **options: same)
 
@@ -67,6 +58,23 @@ def test_a_streamed_run_is_the_run_in_memory(on_disk, tmp_path):
     for name, value in found["stream"].items():
         if name != "seconds":
             np.testing.assert_allclose(value, found["memory"][name], rtol=1e-6)
+    assert_measured_alike(tmp_path / "memory", tmp_path / "stream")
+
+
+def assert_measured_alike(memory, stream):
+    """What is measured of a streamed run is what its records give in memory."""
+    runs = [restore.read(workdir) for workdir in (memory, stream)]
+    one, other = (networks.training_batch(run, 100) for run in runs)
+    assert_same(one, other)
+    (*one, _), (*other, _) = (robustness.held_out(run, 30) for run in runs)
+    np.testing.assert_array_equal(one[0], other[0])
+    np.testing.assert_array_equal(one[1], other[1])
+    one, other = (
+        networks.alignment_over_training(run.workdir, rho=0.1, batches=2)
+        for run in runs
+    )
+    np.testing.assert_allclose(one.true, other.true, rtol=1e-5)
+    np.testing.assert_allclose(one.noisy, other.noisy, rtol=1e-5)
 
 
 @pytest.mark.program
@@ -86,6 +94,74 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch(on_disk, tmp_path, monkeypatch)
             loop.run(tiny(**changes), tmp_path / "run", silent=True)
     loop.run(tiny(**changes), tmp_path / "run", silent=True)
     assert_same(final(tmp_path / "whole"), final(tmp_path / "run"))
+
+
+class Seen(NamedTuple):
+    """Numbers of the examples of each batch that a process has read, and the labels
+    that it was given of them.
+    """
+
+    numbers: list[np.ndarray]
+    given: list[np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    """The same run of a process with two devices, and of two with one: what each has
+    read, and their folders.
+    """
+    folder = tmp_path_factory.mktemp("streams")
+    where, address = (folder / "one", folder / "two"), device_processes.free_address()
+    outs = [folder / f"{i}.npz" for i in range(3)]
+    start = functools.partial(device_processes.start, "tests.training.stream_runs")
+    device_processes.finish(start(2, outs[0], where[0]))
+    device_processes.finish(
+        *(start(1, outs[i + 1], where[1], address, i, 2) for i in range(2))
+    )
+
+    def seen(out):
+        with np.load(out) as file:
+            ends = np.cumsum(file["lengths"])[:-1]
+            return Seen(*(np.split(file[name], ends) for name in Seen._fields))
+
+    return [seen(out) for out in outs], where
+
+
+@pytest.mark.program
+def test_processes_read_disjoint_parts_of_what_one_reads(two_processes):
+    (one, first, second), _ = two_processes
+    both = [np.concatenate(parts) for parts in zip(first[0], second[0], strict=True)]
+    for received, expected in zip(both, one.numbers, strict=True):
+        np.testing.assert_array_equal(received, expected)
+    steps = slice(1, 8)  # before them the first is traced, after them is evaluation
+    parts = [np.concatenate(seen.numbers[steps]) for seen in (first, second)]
+    assert [len(np.unique(part)) for part in parts] == [7 * 32, 7 * 32]
+    assert not np.intersect1d(*parts).size
+
+
+@pytest.mark.program
+def test_every_process_gives_an_example_the_same_label(two_processes):
+    labels = stream_runs.some("train")[1]
+    noisy, changed = data.add_label_noise(0, labels, stream_runs.NOISE, 10)
+    assert changed.mean() > 0.3
+    for seen in two_processes[0]:
+        numbers, given = map(np.concatenate, seen)
+        trained = numbers < len(labels)
+        np.testing.assert_array_equal(given[trained], noisy[numbers[trained]])
+
+
+@pytest.mark.program
+def test_two_processes_train_as_one_with_their_devices(two_processes):
+    one, two = (final(where / "whole") for where in two_processes[1])
+    assert one.keys() == two.keys()
+    for name, array in one.items():
+        np.testing.assert_allclose(two[name], array, rtol=1e-12, err_msg=name)
+
+
+@pytest.mark.program
+def test_two_processes_go_on_in_the_middle_of_an_epoch(two_processes):
+    _, (_, two) = two_processes
+    assert_same(final(two / "whole"), final(two / "stopped"))
 
 
 def test_a_process_reads_what_its_devices_take(digits):
@@ -191,3 +267,16 @@ def test_records_of_tfds_are_read_while_a_run_goes_on(tmp_path, monkeypatch):
     config = tiny(data__name="cifar10", data__feed="stream", batch_size=4, epochs=1)
     summary = loop.run(config, tmp_path / "run", silent=True)
     assert summary["steps"] == (count - round(count / 10)) // 4
+
+
+def test_imagenet_is_tested_on_its_split_validation(tmp_path):
+    """The labels of its split "test" are not public."""
+    splits = written.random_splits(0, channels=3, classes=3)
+    splits["validation"] = splits["test"]
+    splits["test"] = written.random_splits(1, channels=3, classes=3)["test"]
+    name = "imagenet2012"
+    written.write(name, splits, ["a", "b", "c"], tmp_path, channels=3, ids=False)
+    found = records.load(name, data_dir=tmp_path)
+    received = [record["image"].tobytes() for record in found.test]
+    expected = [image.tobytes() for image in splits["validation"][0]]
+    assert sorted(received) == sorted(expected)

@@ -1,5 +1,4 @@
 import json
-import socket
 import subprocess
 import sys
 
@@ -61,9 +60,7 @@ def test_m_changes_something(received):
 
 @pytest.mark.program
 def test_two_processes_train_as_one(received, tmp_path):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        coordinator = f"localhost:{free.getsockname()[1]}"
+    coordinator = device_processes.free_address()
     outs = [tmp_path / f"{i}.json" for i in range(2)]
     processes = [
         start(1, out, coordinator, i, 2, shared=tmp_path) for i, out in enumerate(outs)
@@ -88,9 +85,7 @@ def test_processes_with_different_configurations_refuse_to_train(tmp_path):
         "config.model.dtype = 'float32'\n"
         "loop.prepare(config, sys.argv[4])\n"
     )
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        coordinator = f"localhost:{free.getsockname()[1]}"
+    coordinator = device_processes.free_address()
     arguments = [(str(i), rho, tmp_path / str(i)) for i, rho in enumerate((0.1, 0.2))]
     processes = [
         subprocess.Popen(
