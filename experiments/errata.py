@@ -77,10 +77,10 @@ def _tangents() -> Arrays:
     examples = networks.Examples(jnp.ones((1, 1)), jnp.ones(1))
 
     def loss(plus):
-        params = network.layers([plus], [OTHER])
+        params = network.layers(np.array([plus]), np.array([OTHER]))
         return network.objective.value(params, examples)
 
-    params = network.layers([AT], [OTHER])
+    params = network.layers(np.array([AT]), np.array([OTHER]))
     slope = fields.gradient(network, params, examples, rho=0.0, m=1).gradient.plus[0]
     width = 1e-5
     difference = (loss(AT + width) - loss(AT - width)) / (2 * width)
