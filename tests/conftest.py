@@ -6,16 +6,11 @@ import gc
 import os
 import pathlib
 
-# Before jax starts, and for every process that a test starts. Without LLVM's passes and
-# the emitters of fusions a program compiles in a fifth of the time; XLA_FLAGS= pytest
-# tests what users run.
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_backend_optimization_level=0"
-    " --xla_llvm_disable_expensive_passes=true"
-    " --xla_cpu_use_fusion_emitters=false"
-    " --xla_cpu_parallel_codegen_split_count=1",
-)
+from tests import compilation
+
+# Before jax starts, and for every process that a test starts. XLA_FLAGS= pytest tests
+# what users run.
+os.environ.setdefault("XLA_FLAGS", compilation.QUICK)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 # Where in the code an operation comes from takes 6% of the time of a trace.
 os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from sam_jax.analysis import compiled
-from tests.training import mesh_runs
+from tests.training import mesh_steps
 
 BATCH, MORE = 64, 128
 PIXELS, HIDDEN, CLASSES = 256, 256, 16
@@ -28,8 +28,10 @@ def look(method, shape, batch=BATCH):
     results take over from arguments, and temporary bytes, all of one device.
     """
     kind, m = METHODS[method](shape[0])
-    sizes = mesh_runs.Sizes(batch, PIXELS, HIDDEN, CLASSES)
-    take, given = mesh_runs.mapped_step(kind, m, False, mesh_runs.on_mesh(shape), sizes)
+    sizes = mesh_steps.Sizes(batch, PIXELS, HIDDEN, CLASSES)
+    take, given = mesh_steps.mapped_step(
+        kind, m, "dense", mesh_steps.on_mesh(shape), sizes
+    )
     executable = take.lower(*given).compile()
     found = compiled.collectives(executable)
     kinds = ("all-reduce", "all-gather")

@@ -1,11 +1,11 @@
-import socket
-
 import jax
 import numpy as np
 import pytest
 
 from sam_jax.training import configuration, fleet, loop, partition, problem, sharded
-from tests.training import device_processes, mesh_runs
+from sam_jax.transforms import VARIANTS
+from tests import compilation
+from tests.training import device_processes, mesh_runs, mesh_steps
 from tests.training.device_processes import finish
 from tests.training.problems import tiny
 
@@ -13,8 +13,13 @@ pytestmark = pytest.mark.program
 
 
 def start(devices, *arguments):
-    """Runs tests/training/mesh_runs.py with so many CPU devices."""
-    return device_processes.start("tests.training.mesh_runs", devices, *arguments)
+    """Runs tests/training/mesh_runs.py with so many CPU devices.
+
+    Compiled fast even where other tests are not: hundreds of programs run once.
+    """
+    return device_processes.start(
+        "tests.training.mesh_runs", devices, *arguments, XLA_FLAGS=compilation.QUICK
+    )
 
 
 def results(path):
@@ -22,31 +27,54 @@ def results(path):
         return dict(file)
 
 
+def on_eight_devices(what, folder):
+    """What a process with eight devices has made."""
+    finish(start(8, folder / "out.npz", what, folder))
+    return results(folder / "out.npz")
+
+
+def of_two_processes(what, folder):
+    """What each of two processes with two devices has made."""
+    address, outs = (
+        device_processes.free_address(),
+        [folder / "0.npz", folder / "1.npz"],
+    )
+    finish(*(start(2, out, what, folder, address, i, 2) for i, out in enumerate(outs)))
+    return [results(out) for out in outs]
+
+
 @pytest.fixture(scope="module")
 def received(tmp_path_factory):
-    """What a process with eight devices has made."""
-    folder = tmp_path_factory.mktemp("meshes")
-    finish(start(8, folder / "out.npz", "quick", folder))
-    return results(folder / "out.npz")
+    return on_eight_devices("table", tmp_path_factory.mktemp("table"))
 
 
 def close(received, expected, name):
     np.testing.assert_allclose(received, expected, rtol=1e-10, atol=1e-12, err_msg=name)
 
 
-@pytest.mark.parametrize("shape", mesh_runs.QUICK_MESHES, ids=str)
-@pytest.mark.parametrize("case", mesh_runs.QUICK, ids=str)
+@pytest.mark.parametrize("shape", mesh_steps.TABLE_MESHES, ids=str)
+@pytest.mark.parametrize("case", mesh_steps.TABLE, ids=str)
 def test_a_mesh_changes_nothing(received, case, shape):
     close(received[f"{case} on {shape}"], received[f"{case}"], f"{case} {shape}")
 
 
+def test_two_processes_of_two_devices_change_nothing(received, tmp_path):
+    for both in of_two_processes("processes", tmp_path):
+        assert len(both) == len(mesh_steps.TABLE) * len(mesh_steps.PROCESS_MESHES)
+        for case in mesh_steps.TABLE:
+            for shape in mesh_steps.PROCESS_MESHES:
+                name = f"{case} on {shape}"
+                close(both[name], received[f"{case}"], name)
+
+
 def test_the_cases_differ(received):
-    vectors = [received[f"{case}"] for case in mesh_runs.QUICK if not case[2]]
-    implicit = {"sum_max", "sam"}
-    for i, (kind, m, _) in enumerate(mesh_runs.QUICK[:-1]):
-        for j, (other, n, _) in enumerate(mesh_runs.QUICK[:i]):
-            same = m == n == 1 and {kind, other} == implicit
-            assert np.allclose(vectors[i], vectors[j], rtol=1e-9) == same
+    """But for SAM in groups, which sum_max has implicitly."""
+    for i, (kind, *case) in enumerate(mesh_steps.TABLE):
+        for j, (other, *same) in enumerate(mesh_steps.TABLE[:i]):
+            one, two = (received[f"{mesh_steps.TABLE[k]}"] for k in (i, j))
+            alike = one.shape == two.shape and np.allclose(one, two, rtol=1e-9)
+            implicit = {kind, other} == {"sam", "sum_max"}
+            assert alike == (case == same and implicit)
 
 
 def test_a_kernel_lies_on_four_devices_in_parts(received):
@@ -144,54 +172,34 @@ def test_runs_with_sharded_parameters_are_no_fleet(tmp_path):
     assert not fleet.fits([(c, tmp_path / str(i)) for i, c in enumerate(configs)])
 
 
-@pytest.fixture(scope="module")
-def all_received(tmp_path_factory):
-    """Every variant on every mesh, and whole runs."""
-    folder = tmp_path_factory.mktemp("all_meshes")
-    finish(start(8, folder / "out.npz", "heavy", folder))
-    return results(folder / "out.npz")
-
-
 @pytest.mark.heavy
-def test_no_mesh_changes_any_variant(all_received):
-    count = 0
-    for case in mesh_runs.heavy_cases():
-        for shape in mesh_runs.MESHES:
+def test_no_mesh_changes_any_variant(tmp_path):
+    found = on_eight_devices("variants", tmp_path)
+    cases = mesh_steps.other_cases()
+    assert len(cases) > len(VARIANTS)
+    for case in cases:
+        for shape in mesh_steps.KINDS_OF_MESHES:
             name = f"{case} on {shape}"
-            close(all_received[name], all_received[f"{case}"], name)
-            count += 1
-    assert count >= 30 * len(mesh_runs.MESHES)
+            close(found[name], found[f"{case}"], name)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return on_eight_devices("runs", tmp_path_factory.mktemp("runs"))
 
 
 @pytest.mark.heavy
-def test_whole_runs_are_those_of_pmap(all_received):
+def test_whole_runs_are_those_of_pmap(trained):
     for run in ("mlp sam", "mlp sum_max", "resnet sam", "gpt sam"):
         for mesh in mesh_runs.RUN_MESHES:
-            if (run, mesh) == ("resnet sam", "tensor"):
-                continue
             name = f"{run} {mesh}"
-            close(all_received[name], all_received[f"{run} pmap"], name)
+            close(trained[name], trained[f"{run} pmap"], name)
 
 
 @pytest.mark.heavy
-def test_two_processes_of_two_devices_are_one(received, all_received, tmp_path):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
-    outs = [tmp_path / f"{i}.npz" for i in range(2)]
-    finish(
-        *(
-            start(2, out, "processes", tmp_path, address, i, 2)
-            for i, out in enumerate(outs)
-        )
-    )
-    for out in outs:
-        both = results(out)
-        for case in mesh_runs.QUICK:
-            for shape in [(4, 1, 1), (2, 2, 1), (1, 4, 1), (1, 2, 2)]:
-                name = f"{case} on {shape}"
-                close(both[name], received[f"{case}"], name)
+def test_whole_runs_of_two_processes_are_those_of_one(trained, tmp_path):
+    for both in of_two_processes("runs of processes", tmp_path):
         for run in ("mlp sam", "mlp sum_max"):
             for mesh in ("pmap", *mesh_runs.RUN_MESHES):
                 name = f"{run} {mesh}"
-                close(both[name], all_received[f"{run} pmap"], name)
+                close(both[name], trained[f"{run} pmap"], name)
