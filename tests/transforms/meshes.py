@@ -18,6 +18,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import sam_jax
 from sam_jax.transforms import VARIANTS
+from tests.transforms import mesh_networks
 from tests.transforms.problems import loss
 from tests.transforms.test_battery import FACTORIES
 
@@ -146,6 +147,9 @@ def main():
     )
     received = jax.jit(mapped)(PARAMS, BATCH, OTHER, PAST)
     found["shard_map"] = distances(received, expected)
+    if CASES.keys() >= OTHERS.keys():
+        for name, received, expected in mesh_networks.pairs():
+            found[name] = distances(received, expected)
     print(json.dumps(found))
 
 

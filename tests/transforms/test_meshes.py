@@ -16,7 +16,7 @@ from jax.sharding import AxisType, PartitionSpec
 import sam_jax
 from sam_jax.core import devices, groups
 from sam_jax.transforms import VARIANTS
-from tests.transforms import meshes
+from tests.transforms import mesh_networks, meshes
 from tests.transforms.problems import BATCH, OBJECTIVE, PARAMS, assert_same, grad_fn
 
 pytestmark = pytest.mark.program
@@ -46,6 +46,12 @@ def found():
 def test_every_kind_of_transform_is_that_of_one_device(found, layout):
     assert len(found[layout]) >= len(meshes.CASES)
     assert max(found[layout].values()) < 1e-12
+
+
+@pytest.mark.parametrize("network", mesh_networks.NETWORKS)
+def test_networks_with_split_weights_are_those_of_one_device(found, network):
+    assert found[network].keys() == mesh_networks.CASES[network].keys()
+    assert max(found[network].values()) < 1e-12
 
 
 @pytest.mark.heavy
