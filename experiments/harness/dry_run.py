@@ -2,6 +2,7 @@
 few steps of every method are timed, and nothing is kept.
 """
 
+import functools
 import json
 import tempfile
 import textwrap
@@ -9,11 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import ml_collections
 import numpy as np
 
 from experiments.harness import registry
 from experiments.harness.runs import Key, PlannedRun
-from sam_jax import data, models, output
+from sam_jax import checks, data, models, output
 from sam_jax.training import configuration, estimate, loop, problem
 
 # App. C, App. D and the captions: key -> (value as printed, where).
@@ -56,20 +58,21 @@ def describe(name: str, scale: str) -> str:
 
     Raises: ValueError for an unknown experiment or scale.
     """
-    settings, module = registry.settings(name, scale), registry.load(name)
+    module = registry.load(name)
+    chosen = checks.choose("scale", scale, module.SCALES)
     if not hasattr(module, "runs"):
-        full = registry.settings(name, "paper")
+        settings, full = (registry.settings(name, s) for s in (scale, "paper"))
         rows = [
             [key, json.dumps(value), json.dumps(full[key])]
             for key, value in settings.items()
         ]
         table = output.table(["setting", f"at {scale}", "at paper"], rows, left=True)
         return f"{table}\n\n{UNTRAINED}"
-    runs = module.runs(module.SCALES[scale])
-    flat = {
-        key: configuration.flatten(configuration.check(run.config))
-        for key, run in runs.items()
+    runs = {
+        key: run._replace(config=configuration.check(run.config))
+        for key, run in module.runs(chosen).items()
     }
+    flat = {key: configuration.flatten(run.config) for key, run in runs.items()}
     shown = {key: _values(flat, key) for key in configuration.KEYS}
     plain = [
         key
@@ -91,9 +94,15 @@ def _values(flat: Mapping[Key, Mapping[str, Any]], key: str) -> str:
     return ", ".join(dict.fromkeys(str(values[key]) for values in flat.values()))
 
 
+def _checked(run: PlannedRun) -> configuration.Config:
+    """The configuration of a run, checked once."""
+    done = isinstance(run.config, ml_collections.FrozenConfigDict)
+    return run.config if done else configuration.check(run.config)
+
+
 def steps(run: PlannedRun) -> int:
     """How many steps a run takes, after those of the run it goes on from."""
-    config = configuration.check(run.config)
+    config = _checked(run)
     count, _, _ = shape(config)
     train = count - round(config.data.validation_fraction * count)
     return (config.epochs - run.epoch) * (train // config.batch_size)
@@ -121,7 +130,7 @@ def _program(planned: PlannedRun) -> tuple[tuple[str, str], ...]:
     """Equal for runs whose steps take the same time: all that is no real number, such
     as rho, nor says how long a run is or what becomes of it.
     """
-    flat = configuration.flatten(configuration.check(planned.config))
+    flat = configuration.flatten(_checked(planned))
     other = ("seed", "epochs", "checkpoint.", "eval.", "schedule.")
     return tuple(
         (key, repr(value))
@@ -140,7 +149,7 @@ def _totals(runs: Mapping[Key, PlannedRun]) -> str:
     """Runs, steps and parameters."""
     taken, sizes, trained, total = [], {}, 0.0, 0.0
     for run in runs.values():
-        config = configuration.check(run.config)
+        config = _checked(run)
         _, classes, image = shape(config)
         taken.append(steps(run))
         trained += run.share
@@ -157,21 +166,25 @@ def shape(config: Any) -> tuple[int, int, tuple[int, ...]]:
     """Training examples, classes and image shape, without reading CIFAR."""
     name, chosen, size = config.data.name, config.data.classes, config.data.resize
     if name not in TRAINING_EXAMPLES:
-        source = data.load(
-            name,
-            classes=chosen or None,
-            size=size,
-            length=config.data.length,
-            path=config.data.path,
-        )
-        count, kept = len(source.train_labels), source.num_classes
-        image = source.image_shape
+        length, path = config.data.length, config.data.path
+        count, kept, image = _read(name, tuple(chosen), size, length, path)
     else:
         kept = len(chosen) or CLASSES[name]  # all classes are equally large
         count = TRAINING_EXAMPLES[name] * kept // CLASSES[name]
         height, width, channels = IMAGES[name]
         image = (size or height, size or width, channels)
     return config.data.train_examples or count, kept, image
+
+
+@functools.cache
+def _read(
+    name: str, classes: tuple[str, ...], size: int, length: int, path: str
+) -> tuple[int, int, tuple[int, ...]]:
+    """`shape` by the data themselves, which many runs share."""
+    source = data.load(
+        name, classes=classes or None, size=size, length=length, path=path
+    )
+    return len(source.train_labels), source.num_classes, source.image_shape
 
 
 def parameters(config: Any, classes: int, image: tuple[int, ...]) -> int:

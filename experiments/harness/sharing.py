@@ -26,13 +26,16 @@ def take(
 
     Returns: the keys of what was taken.
     """
+    there = [other for other in others if other.is_dir()]
+    if not there:
+        return []
     wanted = {
         configuration.fingerprint(configuration.check(plan.config)): key
         for key, plan in unfinished(planned, folder).items()
         if plan.parent is None
     }
     taken = []
-    for other in others if wanted else ():
+    for other in there if wanted else ():
         for path in sorted(other.rglob("summary.json")):
             config = configuration.check(configuration.read(path.parent / TAKEN[0]))
             key = wanted.pop(configuration.fingerprint(config), None)
