@@ -24,7 +24,7 @@ from experiments.harness import comparison
 from experiments.harness.claims import Arrays, Claim
 from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed
 from sam_jax import plotting
-from sam_jax.analysis import networks
+from sam_jax.analysis import networks, restore
 from sam_jax.training import loop
 from sam_jax.training import step as steps
 
@@ -132,7 +132,8 @@ def _measure(settings: Settings, name: str) -> Measured:
     """At the weights that the sweep's first seed starts from, on one batch of its."""
     config = changed(sweep(settings, name).config, {"seed": seeds(name)[0]})
     with tempfile.TemporaryDirectory() as folder:
-        run = loop.prepare(config, folder, claim=False)
+        made = loop.prepare(config, folder, claim=False)
+    run = restore.Finished(made.config, made.setup, made.workdir)
     state: Any = run.setup.initial_state()
     size, m = run.config.batch_size, run.config.sam.m or None
     batch = networks.training_batch(run, size)
