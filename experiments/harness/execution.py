@@ -66,7 +66,9 @@ def _plain(found: list[Claim], name: str, scale: str) -> list[dict[str, Any]]:
 
 
 def environment() -> dict[str, Any]:
-    """The commit and the versions that results are made with; results do not count."""
+    """The commit, the versions and the device that results are made with, and how it
+    multiplies float32; changed results are no changes of the code.
+    """
     commit = _git("rev-parse", "--short=12", "HEAD").strip()
     code = [
         "status",
@@ -82,6 +84,8 @@ def environment() -> dict[str, Any]:
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in PACKAGES},
         },
+        "device": jax.devices()[0].device_kind,
+        "matmul_precision": jax.config.jax_default_matmul_precision or "default",
     }
 
 
