@@ -15,6 +15,7 @@ from experiments.harness.runs import Key, PlannedRun, TrainedRun
 from sam_jax import plotting
 
 SOURCE = "Figure 10"
+TAKES = ("m_sharpness",)  # whose trained runs are taken
 RECIPES = {"clean": cifar10, "noisy": cifar10_noise}
 TITLES = {"clean": "without label noise", "noisy": "60% label noise"}
 LABELS = {"erm": "ERM", "sam": "normalised SAM", "unnormalized": "unnormalised SAM"}

@@ -56,6 +56,10 @@ NETWORKS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
         (32, 32, 3),
     ),
     "encoder d128, 64 tokens": (Encoder(), (64,)),
+    "ViT-Ti/4 28x28": (
+        models.create("vit_tiny", num_classes=10, patch=4),
+        (28, 28, 1),
+    ),
 }
 GPT = {"width": 256, "heads": 4, "max_length": 128, "scan": True, "tied": True}
 LETTERS = 256  # in the vocabulary of a GPT, as for text in bytes
