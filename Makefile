@@ -73,8 +73,8 @@ bench-peers: venv .venv-peers/.done  ## our SAM step against PyTorch's
 notebooks: venv  ## runs the notebooks and writes their .ipynb
 	$(BIN)/jupytext --to ipynb --execute notebooks/*.py
 
-report: venv  ## all results on one page, and what README.md and docs/paper.md have of them
-	$(BIN)/python -m experiments report --pages README.md docs/paper.md
+report: venv  ## all results on one page, and what pages have of them
+	$(BIN)/python -m experiments report --pages README.md docs/paper.md docs/variants.md
 
 # mkdocs and its theme enter no other environment.
 docs: export NO_MKDOCS_2_WARNING := 1

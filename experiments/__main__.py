@@ -106,7 +106,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="write what README.md and docs/paper.md have of results anew, too",
+        help="write what a page (README.md, some of docs/) has of results anew, too",
     )
     add.add_argument("--results", default="results", metavar="DIR")
     add.set_defaults(command=_report)

@@ -55,8 +55,9 @@ def test_it_is_read_in_two_screens():
 
 @pytest.mark.program
 def test_its_results_are_those_of_the_files():
-    """`make report` draws them anew, and those of docs/paper.md."""
-    for page in (ROOT / "README.md", ROOT / "docs" / "paper.md"):
+    """`make report` draws them anew, and those of two pages of docs/."""
+    for page in ("README.md", "docs/paper.md", "docs/variants.md"):
+        page = ROOT / page
         assert report.redrawn(page, ROOT / "results") == page.read_text()
     table = TEXT.split("<!-- results -->")[1].split("<!-- end")[0]
     assert len(table.strip().splitlines()) <= 14  # twelve lines below the header

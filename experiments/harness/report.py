@@ -6,7 +6,14 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from experiments.harness import claims, execution, parts, registry, statements
+from experiments.harness import (
+    claims,
+    execution,
+    parts,
+    registry,
+    statements,
+    variant_times,
+)
 from experiments.harness import page as html_page
 from experiments.harness.claims import REPORTED
 from sam_jax import output
@@ -130,21 +137,22 @@ def redrawn(page: output.Path, results: output.Path) -> str:
     """The text of a page with what it has of results written anew.
 
     That is the table of parts between the marks `<!-- results -->` and `<!-- end of
-    results -->`, and the columns that `statements` fills.
+    results -->`, and the columns that `statements` and `variant_times` fill.
 
-    Raises: ValueError for a page that has neither.
+    Raises: ValueError for a page that has none of them.
     """
     page, results = pathlib.Path(page), pathlib.Path(results)
     text, sections = page.read_text(), list(_sections(results))
-    if not PARTS.search(text) and statements.EXPERIMENTS not in text:
+    columns = statements.EXPERIMENTS, variant_times.TIME
+    if not PARTS.search(text) and not any(f"| {c} |" in text for c in columns):
         raise ValueError(
             f"{page} has no place for results: neither <!-- results --> and its end, "
-            f"nor a table with the column {statements.EXPERIMENTS!r}."
+            f"nor a table with a column {' or '.join(map(repr, columns))}."
         )
     seen_from = pathlib.Path(os.path.relpath(results, page.parent)).as_posix() + "/"
     table = "\n".join(parts_table(sections, seen_from))
     text = PARTS.sub(lambda found: f"{found[1]}\n{table}\n{found[2]}", text)
-    return statements.fill(text, sections, seen_from)
+    return variant_times.fill(statements.fill(text, sections, seen_from), results)
 
 
 def summary(sections: list[Section]) -> str:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from experiments.harness import parts
+from experiments.harness import parts, tables
 
 if TYPE_CHECKING:
     from experiments.harness.report import Section
@@ -52,20 +52,17 @@ def fill(text: str, sections: Sequence["Section"], folder: str) -> str:
 
     Raises: ValueError for a row of such a table whose first cell names no place.
     """
-    lines, inside = [], False
-    for line in text.split("\n"):
-        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-        if not cells or cells[-2:] == [VERDICTS, EXPERIMENTS]:
-            inside = bool(cells)
-        elif inside and set(cells[0]) != {"-"}:
-            named = places(cells[0])
-            if not named:
-                raise ValueError(
-                    f"Received a row of {cells[0]!r}; begin with 'Fig. 1'."
-                )
-            line = f"| {' | '.join([*cells[:-2], *row(named, sections, folder)])} |"
-        lines.append(line)
-    return "\n".join(lines)
+
+    def filled(cells: list[str]) -> list[str]:
+        named = places(cells[0])
+        if not named:
+            raise ValueError(f"Received a row of {cells[0]!r}; begin with 'Fig. 1'.")
+        return [*cells[:-2], *row(named, sections, folder)]
+
+    columns = [VERDICTS, EXPERIMENTS]
+    return tables.rewrite(
+        text, lambda header: filled if header[-2:] == columns else None
+    )
 
 
 def row(named: set[Place], sections: Sequence["Section"], folder: str) -> list[str]:
