@@ -9,6 +9,7 @@ import sys
 import tomllib
 
 import pytest
+from packaging.requirements import Requirement
 
 from sam_jax import extras
 
@@ -94,6 +95,28 @@ def test_the_transforms_need_no_extra():
     )
     result = without(every, code)
     assert result.returncode == 0, result.stderr
+
+
+def closure(names):
+    """These distributions and all that they need, without any extra."""
+    found, left = set(), list(names)
+    while left:
+        name = re.sub(r"[-_.]+", "-", left.pop()).lower()
+        if name not in found:
+            found.add(name)
+            needed = map(Requirement, importlib.metadata.requires(name) or ())
+            left += [
+                n.name
+                for n in needed
+                if not n.marker or n.marker.evaluate({"extra": ""})
+            ]
+    return found
+
+
+def test_an_installation_without_extras_brings_little_beside_jax_and_optax():
+    brought = closure(declared()) - closure({"jax", "optax"})
+    assert "jaxtyping" in brought
+    assert len(brought) <= 12, brought
 
 
 @pytest.mark.parametrize(

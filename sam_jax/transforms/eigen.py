@@ -4,18 +4,17 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from sam_jax.core import ascent, trees
 from sam_jax.core.gradient import Gradient
 from sam_jax.core.groups import Count
 from sam_jax.ops import layouts, loops
-from sam_jax.transforms.factory import make_factory
+from sam_jax.transforms.factory import DefaultCount, make_factory
 from sam_jax.transforms.point import Point
 
 Tree = Any
-TEN = np.int64(10)  # as `factory.ONE`
+TEN = DefaultCount(10)
 
 
 class Eigenvector(NamedTuple):

@@ -18,15 +18,26 @@ from sam_jax.transforms import checks, placement
 from sam_jax.transforms.point import Point
 
 Tree = Any
-# A default count: optax.inject_hyperparams turns Python numbers, defaults too, into
-# traced arrays, and leaves numpy integers alone.
-ONE = np.int64(1)
 Rho = trees.Scalar | Callable[[jax.Array], trees.Scalar]
 InitState = Callable[..., Any]
 Factory = Callable[..., optax.GradientTransformationExtraArgs]
 WHOLE_BATCH = (
     " Its perturbation is one for the whole batch: leave m out, or use sam or sum_max."
 )
+
+
+class DefaultCount(np.int64):
+    """A count that is the default of an option.
+
+    optax.inject_hyperparams turns Python numbers, defaults too, into traced arrays, and
+    leaves numpy integers alone. `help` shows it as a plain number.
+    """
+
+    def __repr__(self) -> str:
+        return str(int(self))
+
+
+ONE = DefaultCount(1)
 
 
 class SamState(NamedTuple):

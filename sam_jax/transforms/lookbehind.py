@@ -2,15 +2,14 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from sam_jax.core import ascent, trees
 from sam_jax.core.gradient import Gradient
 from sam_jax.core.groups import Count
-from sam_jax.transforms.factory import make_factory
+from sam_jax.transforms.factory import DefaultCount, make_factory
 from sam_jax.transforms.point import Point
 
-TWO = np.int64(2)  # as `factory.ONE`
+TWO = DefaultCount(2)
 
 
 def lookbehind_sam_gradient(

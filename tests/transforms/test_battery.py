@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import pydoc
 
 import jax
 import jax.numpy as jnp
@@ -176,6 +177,14 @@ def test_every_variant_is_public_and_has_its_gradients_options():
         assert received.pop("axis_name") is None
         received.pop("seed", None)  # makes the key of a point
         assert received == variant.options
+
+
+def test_help_shows_plain_defaults():
+    """Counts are numpy's for the sake of optax.inject_hyperparams: no np.int64(1)."""
+    shown = {n: pydoc.plain(pydoc.render_doc(getattr(sam_jax, n))) for n in VARIANTS}
+    for name, text in shown.items():
+        assert "np.int64(" not in text, name
+    assert "ascent_steps: int | numpy.integer = 1," in shown["sam"]
 
 
 def test_flax_linen_and_nnx_give_the_same_step():

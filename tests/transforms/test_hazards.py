@@ -169,6 +169,22 @@ def test_hazard_18_a_batch_without_a_common_leading_axis_is_seen_whole(make):
         apply(sam_jax.sum_max(0.3), params=w, batch=GRAPH, objective=graph)
 
 
+def test_hazard_18_nor_does_a_bare_grad_fn_need_such_an_axis():
+    w = jnp.array([0.5, -1.0])
+    given = {
+        "batch": GRAPH,
+        "grad_fn": jax.grad(lambda w, b: graph_losses(w, b).mean()),
+    }
+    g = given["grad_fn"](w, GRAPH)
+    tx = sam_jax.sam(0.3)
+    received, _ = tx.update(g, tx.init(w), w, **given)
+    expected = given["grad_fn"](w + 0.3 * g / jnp.linalg.norm(g), GRAPH)
+    np.testing.assert_allclose(received, expected, rtol=1e-12)
+    grouped = sam_jax.sum_max(0.3)
+    with pytest.raises(ValueError, match=r"to form groups.*closure of the loss"):
+        grouped.update(g, grouped.init(w), w, **given)
+
+
 def test_hazard_03_a_rho_schedule_advances():
     """On L = w^2 / 2 the gradient at the ascent point is w + rho_t."""
     tx = sam_jax.sam(lambda step: 0.1 * step)
