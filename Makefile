@@ -10,7 +10,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CACHE_HOME)/sam_jax/xla
 
 # glibc hands buffers above 32 MiB back to the system after every step and fetches them
 # anew, zeroed page by page, for the next. Keeping them, in huge pages, makes a step on
-# CPU up to 30% shorter.
+# CPU shorter; the files of results/benchmarks say with which setting they were measured.
 train bench: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184
 
 .PHONY: venv train test test-programs test-heavy test-jax faults reproduce bench bench-peers notebooks report docs lint format data clean

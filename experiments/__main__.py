@@ -17,7 +17,7 @@ import argparse
 import pathlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from experiments.harness import (
     claims,
@@ -45,6 +45,12 @@ Every figure and table of the paper is a command:
       --grid="sam.rho=[.1, .2]; seed=[0, 1]"
 
 What was interrupted goes on by the same command."""
+SWEEP = """\
+  python -m experiments sweep --config=configs/digits.py:sam --out=/tmp/sweep \\
+      --grid="sam.rho=[.1, .2]; seed=[0, 1]"
+
+The choice is by the mean error on the noisy validation set."""
+RESULT = "folder of its settings, arrays, claims and figure; default: results/NAME"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,36 +77,49 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    add = commands.add_parser("list", help="name all experiments, their cost and state")
-    add.add_argument("--results", default="results", metavar="DIR")
-    add.set_defaults(command=_list)
-    add = commands.add_parser(
-        "run", help="compute, save, draw and judge one experiment"
-    )
+
+    def command(
+        name: str, run: Callable, about: str, example: str = ""
+    ) -> argparse.ArgumentParser:
+        add = commands.add_parser(
+            name,
+            help=about,
+            description=f"{about[0].upper()}{about[1:]}.\n\n{example}".rstrip(),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        add.set_defaults(command=run)
+        return add
+
+    add = command("list", _list, "name all experiments, their cost and state")
+    _add_results(add)
+    add = command("run", _run, "compute, save, draw and judge one experiment")
     add.add_argument("name", metavar="NAME", help="one that `list` names")
     scales = "smoke: seconds; cpu, the default: minutes on two cores; fashion: hours; "
     scales += "paper: the paper's settings, for a GPU"
     add.add_argument("--scale", default="cpu", help=scales)
-    add.add_argument("--out", metavar="DIR", help="default: results/NAME")
+    add.add_argument("--out", metavar="DIR", help=RESULT)
     add.add_argument(
         "--dry_run",
         action="store_true",
         help="say settings, steps and hours; run nothing",
     )
     _add_jobs(add)
-    add.set_defaults(command=_run)
-    add = commands.add_parser("sweep", help="train a grid of a recipe, and choose")
+    add = command("sweep", _sweep, "train a grid of a recipe, and choose", SWEEP)
     add.add_argument("--config", required=True, help="configs/NAME.py:VARIANT")
     add.add_argument("--grid", required=True, help='"sam.rho=[.1, .2]; seed=[0, 1]"')
-    add.add_argument("--out", required=True, metavar="DIR")
+    add.add_argument(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="folder for the runs, sweep.json and heat_map.png; the same command "
+        "with the same folder trains what is missing there",
+    )
     add.add_argument("--cluster", default="", help="local or slurm, through submitit")
     _add_jobs(add)
-    add.set_defaults(command=_sweep)
-    add = commands.add_parser("draw", help="draw a figure again, from the saved arrays")
-    add.add_argument("name", metavar="NAME")
-    add.add_argument("--out", metavar="DIR", help="default: results/NAME")
-    add.set_defaults(command=_draw)
-    add = commands.add_parser("report", help="put all results on one page")
+    add = command("draw", _draw, "draw a figure again, from the saved arrays")
+    add.add_argument("name", metavar="NAME", help="one that `list` names")
+    add.add_argument("--out", metavar="DIR", help=RESULT)
+    add = command("report", _report, "put all results on one page")
     add.add_argument(
         "--pages",
         nargs="+",
@@ -108,14 +127,18 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="write what a page (README.md, some of docs/) has of results anew, too",
     )
-    add.add_argument("--results", default="results", metavar="DIR")
-    add.set_defaults(command=_report)
-    add = commands.add_parser(
-        "check", help="recompute all claims from the saved arrays"
-    )
-    add.add_argument("--results", default="results", metavar="DIR")
-    add.set_defaults(command=_check)
+    _add_results(add)
+    _add_results(command("check", _check, "recompute all claims from the saved arrays"))
     return top
+
+
+def _add_results(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--results",
+        default="results",
+        metavar="DIR",
+        help="the folder with a folder for each experiment; default: results",
+    )
 
 
 def _add_jobs(command: argparse.ArgumentParser) -> None:

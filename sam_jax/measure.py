@@ -28,6 +28,16 @@ with extras.needed_by_command("sam_jax.measure", "train"):
     from sam_jax.training.errors import TrainingError
 
 
+EXAMPLES = """\
+How sharp a trained network is: the sharpness, eigenvalues, trace and spectral density
+of the Hessian, and the loss around the weights, of a run of `python -m sam_jax.train`.
+
+  python -m sam_jax.measure --workdir=/tmp/digits
+  python -m sam_jax.measure --workdir=/tmp/digits --m=1 --rho=0.1 --out=/tmp/sharpness
+
+Prints a table, and writes sharpness.json, sharpness.npz and sharpness.png."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures what the arguments say; returns the exit status."""
     arguments = parser().parse_args(argv)
@@ -47,27 +57,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"sam_jax.measure: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     print(output.table(["measure", "value"], rows(figures)))
-    print(f"Figures, arrays and picture: {out}")
+    print(f"Numbers, arrays and picture: {out}")
     return 0
 
 
 def parser() -> argparse.ArgumentParser:
     """The options, with defaults that take about a minute for a small network."""
-    options = argparse.ArgumentParser("sam_jax.measure", description=__doc__)
+    options = argparse.ArgumentParser(
+        "python -m sam_jax.measure",
+        description=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add = options.add_argument
-    add("--workdir", required=True, help="of the run")
-    add("--out", default="", help="directory to write; default: the workdir")
-    add("--epoch", type=int, default=0, help="of the checkpoint; default: the newest")
-    add("--examples", type=int, default=256, help="training examples to measure on")
-    add("--rho", type=float, default=0.05, help="radius of the ball")
-    add("--adaptive_rho", type=float, default=0.5, help="of the element-wise one")
-    add("--m", type=int, default=64, help="examples that share a perturbation")
-    add("--ascent_steps", type=int, default=20, help="of the worst case")
-    add("--lanczos_steps", type=int, default=20, help="products for eigenvalues")
-    add("--samples", type=int, default=10, help="random directions of a mean")
-    add("--points", type=int, default=15, help="along each side of the surface")
-    add("--span", type=float, default=1.0, help="half a side, in lengths of filters")
-    add("--seed", type=int, default=0, help="of the random directions")
+    add("--workdir", required=True, metavar="DIR", help="of the run")
+    add("--out", default="", metavar="DIR", help="to write; default: the workdir")
+    for name, default, meaning in (
+        ("epoch", 0, "of the checkpoint; 0: the newest"),
+        ("examples", 256, "training examples to measure on"),
+        ("rho", 0.05, "radius of the ball"),
+        ("adaptive_rho", 0.5, "radius of the element-wise one"),
+        ("m", 64, "examples that share a perturbation"),
+        ("ascent_steps", 20, "of the worst case"),
+        ("lanczos_steps", 20, "products with the Hessian for its eigenvalues"),
+        ("samples", 10, "random directions of a mean"),
+        ("points", 15, "along each side of the surface"),
+        ("span", 1.0, "half a side, in lengths of filters"),
+        ("seed", 0, "of the random directions"),
+    ):
+        add(
+            f"--{name}",
+            type=type(default),
+            default=default,
+            metavar="N" if isinstance(default, int) else "X",
+            help=f"{meaning}; default: {default}",
+        )
     return options
 
 

@@ -37,7 +37,7 @@ config_flags.DEFINE_config_file(
 flags.DEFINE_string("workdir", None, "Directory to write to, and to resume from.")
 flags.DEFINE_bool("dry_run", False, "Say what the run would take; train nothing.")
 flags.DEFINE_bool("quiet", False, "Say nothing but errors.")
-flags.DEFINE_string("tracker", "", "Also send the figures to one of trackers.TRACKERS.")
+flags.DEFINE_string("tracker", "", "Also send the metrics to one of trackers.TRACKERS.")
 flags.DEFINE_string("coordinator", "", "host:port of process 0 of several; '' for one.")
 flags.DEFINE_integer("process_id", 0, "Number of this process, from 0.")
 flags.DEFINE_integer("process_count", 1, "Number of processes.")

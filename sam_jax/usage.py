@@ -22,7 +22,7 @@ Flags:
   --workdir=DIR             folder to write to, and to resume from
   --dry_run                 say steps, parameters, memory and time; train nothing
   --quiet                   say nothing but errors
-  --tracker=NAME            also send the figures to {trackers}
+  --tracker=NAME            also send the metrics to {trackers}
   --coordinator=HOST:PORT --process_count=N --process_id=I
                             for several processes: where process 0 listens, how many
                             there are, and which one this is

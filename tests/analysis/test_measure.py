@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import flax.linen as nn
 import jax
@@ -206,6 +207,18 @@ def test_wrong_arguments_end_in_one_line(workdir, capsys, others, message):
     error = capsys.readouterr().err
     assert len(error.splitlines()) == 1
     assert message in error
+
+
+def test_the_help_begins_with_commands_that_are_accepted(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        measure.main(["--help"])
+    said = capsys.readouterr().out
+    commands = re.findall(r"^  python -m sam_jax\.measure (.*)$", said, re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        measure.parser().parse_args(command.split())
+    assert said.index(commands[0]) < said.index("options:")
+    assert re.search(r"--rho X +radius of the ball; default: 0\.05", said)
 
 
 def test_an_out_that_cannot_be_written_is_one_line(workdir, tmp_path, capsys):

@@ -25,6 +25,19 @@ def test_wrong_arguments_end_in_one_line_and_status_2(capsys, arguments, message
     assert re.search(message, error)
 
 
+def test_the_help_of_every_command_explains_every_option(capsys):
+    (commands,) = cli.parser()._subparsers._group_actions
+    assert {"list", "run", "sweep", "report", "check"} <= commands.choices.keys()
+    for name, command in commands.choices.items():
+        unexplained = [a.dest for a in command._actions if not a.help]
+        assert not unexplained, name
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["sweep", "--help"])
+    said = capsys.readouterr().out
+    assert "python -m experiments sweep --config=configs/digits.py:sam" in said
+    assert re.search(r"--out DIR +folder for the runs, sweep.json", said)
+
+
 def test_run_list_and_report_from_the_command_line(capsys, tmp_path):
     assert cli.main(["run", "fig6", "--scale=smoke", f"--out={tmp_path}/fig6"]) == 0
     said = capsys.readouterr()
