@@ -28,7 +28,7 @@ import subprocess
 import sys
 
 if importlib.util.find_spec("google.colab"):
-    source = "git+https://github.com/sam-jax/sam_jax"
+    source = "sam_jax[train] @ git+https://github.com/sam-jax/sam_jax"
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", source], check=True)
 
 # %% tags=["parameters"]

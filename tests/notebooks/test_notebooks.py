@@ -1,10 +1,13 @@
 """Every notebook runs at a small size, and its .ipynb is its .py."""
 
 import pathlib
+import re
 
 import jupytext
 import nbclient
 import pytest
+
+from sam_jax.extras import EXTRAS
 
 FOLDER = pathlib.Path(__file__).parents[2] / "notebooks"
 SOURCES = sorted(FOLDER.glob("*.py"))
@@ -46,3 +49,14 @@ def test_the_notebook_for_colab_is_the_source(source):
     cells = [(cell.cell_type, cell.source) for cell in jupytext.read(source).cells]
     assert [(cell.cell_type, cell.source) for cell in written.cells] == cells
     assert f"blob/main/notebooks/{source.stem}.ipynb" in cells[0][1]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_colab_installs_the_extras_that_a_notebook_needs(source):
+    """All draw or use flax; the flows need an ODE solver, too."""
+    text = source.read_text()
+    (installed,) = re.findall(r"\b(?:sam_jax|clone)\[([\w,]+)\]", text)
+    needed = {"train", *re.findall(r"import .*\b(flows)\b", text)}
+    assert needed <= EXTRAS.keys()
+    assert set(installed.split(",")) == needed
+    assert ("clone" in text) == ("from experiments" in text)  # not in the wheel
