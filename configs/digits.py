@@ -6,8 +6,9 @@ momentum 0.9, l2 5e-4 in the objective, a tenth of the learning rate at 50% and 
 five epochs of warm-up, without which SAM does not train here. rho = 0.2, chosen from
 .05, .1, .15, .2, .3 by noisy validation error over seeds 100-102.
 
-Expected, over seeds 0-4, test error in % at the last epoch: ERM 51.6 +- 4.1, SAM
-9.4 +- 1.3; at the best epoch by noisy validation: ERM 13.7 +- 6.3, SAM 6.9 +- 1.4.
+Expected, over seeds 0-4 (results/noisy_digits), test error in % at the last epoch: ERM
+51.6 ± 4.1, SAM 9.7 ± 1.8; at the best epoch by noisy validation: ERM 13.7 ± 6.3, SAM
+6.8 ± 2.1.
 
 Variants: sam (default), erm, smoke. `--config=configs/digits.py:erm`.
 """

@@ -112,6 +112,21 @@ def test_links_between_pages_and_to_files_lead_somewhere():
                 assert anchor in slugs, (page.name, target)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        (ROOT / "README.md").read_text(),
+        (DOCS / "sharp-edges.md").read_text(),
+        sam_jax.sam.__doc__,
+    ],
+    ids=["README", "sharp-edges", "sam"],
+)
+def test_the_order_of_a_chain_is_in_bold_where_it_is_taught(text):
+    bold = re.findall(r"\*\*(?=\S)(.+?)(?<=\S)\*\*", text, re.DOTALL)
+    assert any(re.search(r"optimiser\b.* belongs\s+behind", b, re.S) for b in bold)
+    assert "MultiSteps" in text
+
+
 def test_every_page_is_in_the_menu():
     class Loader(yaml.SafeLoader):
         """Knows the tags of mkdocs.yml."""
