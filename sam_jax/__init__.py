@@ -16,7 +16,14 @@ from sam_jax.core.implicit import (
     per_example_norms,
 )
 from sam_jax.core.objective import Objective
-from sam_jax.transforms import SamState, active_between, norm_layers, only, periodic
+from sam_jax.transforms import (
+    SamState,
+    active_between,
+    kernels,
+    norm_layers,
+    only,
+    periodic,
+)
 from sam_jax.transforms.adaptive import ae_sam
 from sam_jax.transforms.directions import friendly_sam, vasso
 from sam_jax.transforms.eigen import eigen_sam
@@ -76,6 +83,7 @@ __all__ = [
     "imb_sam",
     "implicit_gradient",
     "implicit_report",
+    "kernels",
     "layerwise_sam",
     "le_sam",
     "light_sam",

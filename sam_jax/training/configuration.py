@@ -234,6 +234,11 @@ def _check_variant(c: Mapping[str, Any]) -> None:
                 f"such option; set {KEYS[name].default!r}, or one of the kinds that "
                 f"have it: {', '.join(takers)}."
             )
+    if c["sam.only_norm"] and c["sam.only_kernels"]:
+        raise ConfigError(
+            "Received sam.only_norm=True with sam.only_kernels=True; no leaf is both, "
+            "and nothing would be perturbed. Set one of them to False."
+        )
     m = _group(kind, c["sam.m"], c["batch_size"])
     check_groups(m, c["batch_size"])
 

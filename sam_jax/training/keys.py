@@ -279,6 +279,9 @@ KEYS: dict[str, Key] = {
         0.0, "[0, inf)", "length of one; 0 for rho", unset=0.0
     ),
     "sam.only_norm": switch(False, "perturb the normalisation layers alone"),
+    "sam.only_kernels": since(
+        "0.2.0", switch(False, "perturb leaves of two axes or more alone, as AWP does")
+    ),
     "sam.start_epoch": run(whole(0, 0, "first epoch with ascent; plain steps before")),
     "sam.stop_epoch": run(whole(0, 0, "first epoch without ascent again; 0 for never")),
     "sam.every": run(whole(1, 1, "ascent in one step of so many, plain steps between")),

@@ -25,7 +25,7 @@ from sam_jax.training.configuration import (
 from sam_jax.training.examples import Augment, Examples
 from sam_jax.training.feeds import Streamed
 from sam_jax.training.keys import KEYS, LOSS_OPTIONS
-from sam_jax.transforms import VARIANTS, Point, norm_layers
+from sam_jax.transforms import VARIANTS, Point, kernels, norm_layers
 
 # The keys of config.model that are options of a network.
 KNOBS = [name.removeprefix("model.") for name in KEYS if name.startswith("model.")]
@@ -273,6 +273,8 @@ def create_variant_state(config: Config, params: Any) -> Any:
 
 def create_mask(config: Config) -> steps.Mask | None:
     """The leaves that a step perturbs; None for all."""
+    if config.sam.only_kernels:
+        return kernels
     return norm_layers if config.sam.only_norm else None
 
 

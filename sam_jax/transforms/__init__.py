@@ -5,7 +5,13 @@ their gradients take, `factory.transformation` makes optax transformations of th
 `control` says where and when one acts.
 """
 
-from sam_jax.transforms.control import active_between, norm_layers, only, periodic
+from sam_jax.transforms.control import (
+    active_between,
+    kernels,
+    norm_layers,
+    only,
+    periodic,
+)
 from sam_jax.transforms.factory import SamState
 from sam_jax.transforms.point import Point
 from sam_jax.transforms.variants import VARIANTS, Variant
@@ -16,6 +22,7 @@ __all__ = [
     "SamState",
     "Variant",
     "active_between",
+    "kernels",
     "norm_layers",
     "only",
     "periodic",

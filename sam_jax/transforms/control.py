@@ -60,6 +60,15 @@ def norm_layers(params: Tree) -> Tree:
     return jax.tree_util.tree_map_with_path(one, params)
 
 
+def kernels(params: Tree) -> Tree:
+    """Mask of the leaves with two axes or more: weights of layers, no biases or scales.
+
+    They are what AWP perturbs (`layerwise_sam`). In a stack of layers that are compiled
+    as one loop every leaf has a further axis; make a mask by name there.
+    """
+    return jax.tree.map(lambda leaf: jnp.ndim(leaf) > 1, params)
+
+
 class PeriodicState(NamedTuple):
     """count: steps taken, i32[]. inner: state of the wrapped transform.
     kept: the part of its last gradient orthogonal to the plain one; None without reuse.

@@ -59,8 +59,14 @@ def layerwise_sam(
 ) -> optax.GradientTransformationExtraArgs:
     """Every leaf l moves by rho |w_l| along its own normalised gradient.
 
-    The scaling of adversarial weight perturbation (AWP, Wu et al. 2020, Eq. 9-10). rho
-    is relative to the size of the weights: .005-.01 there. A leaf of zeros stays.
+    The scaling of adversarial weight perturbation (AWP, Wu et al. 2020), rho its gamma:
+    relative to the size of the weights, .005-.01 there. A leaf of zeros stays.
+
+    On attacked images `only(sam_jax.kernels, layerwise_sam(gamma))` is AWP's step as
+    the authors' code takes it (csdongxian/AWP, utils_awp.py): one ascent, of the
+    weights with two axes or more. Two things differ in a training run. The penalty
+    config.l2 is a part of the ascent here, and of the descent alone there. The running
+    statistics of BatchNorm follow the pass at w here, and other passes too there.
 
     Args:
       rho: relative radius, >= 0, or a schedule. m, chunk, axis_name: as in `sam`.

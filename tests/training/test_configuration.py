@@ -90,6 +90,10 @@ def test_a_missing_key_is_named():
             r"sam\.alpha=0\.7 with sam\.kind='sam'.* that have it: gsam",
         ),
         ({"loss__q": 0.5}, r"loss\.q=0\.5 with loss\.name='cross_entropy', which has"),
+        (
+            {"sam__kind": "sam", "sam__only_norm": True, "sam__only_kernels": True},
+            r"only_norm=True with sam\.only_kernels=True; no leaf is both",
+        ),
     ],
 )
 def test_keys_that_do_not_fit_together_are_refused(changes, message):

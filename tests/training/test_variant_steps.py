@@ -139,11 +139,18 @@ def test_every_variant_steps_like_its_optax_transformation(name, options):
     assert moved > 1e-4  # these were no plain steps
 
 
-def test_norm_layers_alone_are_perturbed_as_by_only():
-    config = settings(sam__kind="sam", sam__only_norm=True, batch_size=BATCH)
+@pytest.mark.parametrize(
+    ("kind", "key", "mask"),
+    [
+        ("sam", "sam__only_norm", sam_jax.norm_layers),
+        ("layerwise_sam", "sam__only_kernels", sam_jax.kernels),
+    ],
+)
+def test_a_part_of_the_leaves_is_perturbed_as_by_only(kind, key, mask):
+    config = settings(sam__kind=kind, batch_size=BATCH, **{key: True})
     states, _ = take_steps(Smooth(), config)
     objective = step.make_objective(Smooth(), {}, losses.cross_entropy, np.array(L2))
-    masked = sam_jax.only(sam_jax.norm_layers, sam_jax.sam(0.4))
+    masked = sam_jax.only(mask, VARIANTS[kind].transformation(0.4))
     chain = chain_steps(masked, objective, states[0].params)
     for now, expected in zip(states[1:], chain, strict=True):
         close(now.params, expected, rtol=1e-10)

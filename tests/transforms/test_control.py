@@ -92,6 +92,12 @@ def test_norm_layers_are_found_by_name():
     assert not any(jax.tree.leaves([received["Conv_0"], received["begin"]]))
 
 
+def test_kernels_are_the_leaves_of_two_axes_or_more():
+    received = sam_jax.kernels({**PARAMS, "conv": jnp.zeros((3, 3, 1, 2))})
+    expected = {"dense": {"kernel": True, "bias": False}, "norm": {"scale": False}}
+    assert received == {**expected, "head": {"kernel": True}, "conv": True}
+
+
 def by_hand(active, steps, alpha=0.0):
     """Parameters after steps of which `active` ones use SAM; LookSAM with alpha."""
     params, kept = PARAMS, None

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import sam_jax
@@ -52,6 +53,72 @@ def test_layerwise():
     np.testing.assert_allclose(
         replaced(sam_jax.layerwise_sam(0.3)), A @ (FLAT + delta), rtol=1e-13
     )
+
+
+def softmax_gradients(w, x, y):
+    """Those of the mean cross-entropy of tanh(x W1 + b1) W2 + b2, by hand."""
+    hidden = np.tanh(x @ w["W1"] + w["b1"])
+    logits = hidden @ w["W2"] + w["b2"]
+    slope = np.exp(logits - logits.max(1, keepdims=True))
+    slope /= slope.sum(1, keepdims=True)
+    slope[np.arange(len(y)), y] -= 1
+    slope /= len(y)
+    back = slope @ w["W2"].T * (1 - hidden**2)
+    found = {"W1": x.T @ back, "W2": hidden.T @ slope}
+    return found | {"b1": back.sum(0), "b2": slope.sum(0)}
+
+
+def authors_awp(w, x, y, steps, *, gamma, rate, momentum):
+    """AWP as its authors' code takes it: a proxy network makes a step uphill; the
+    difference of its weights of two axes or more, as long as these times gamma, is
+    added before the step of the optimiser and taken away after it.
+    """
+    w, speed = dict(w), dict.fromkeys(w, 0.0)
+    for _ in range(steps):
+        uphill = softmax_gradients(w, x, y)
+        proxy = {name: w[name] + 0.01 * uphill[name] for name in w}
+        moved = {}
+        for name in ("W1", "W2"):
+            difference = proxy[name] - w[name]
+            length = np.linalg.norm(w[name]) / (np.linalg.norm(difference) + 1e-20)
+            moved[name] = gamma * length * difference
+            w[name] = w[name] + moved[name]
+        there = softmax_gradients(w, x, y)
+        for name in w:
+            speed[name] = momentum * speed[name] + there[name]
+            w[name] = w[name] - rate * speed[name] - moved.get(name, 0)
+    return w
+
+
+def test_layerwise_sam_of_kernels_is_awp_by_the_authors_code():
+    rng = np.random.default_rng(0)
+    shapes = {"W1": (3, 4), "b1": (4,), "W2": (4, 2), "b2": (2,)}
+    w = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+    x, y = rng.standard_normal((8, 3)), rng.integers(2, size=8)
+
+    def loss(params, batch):
+        hidden = jnp.tanh(batch["x"] @ params["W1"] + params["b1"])
+        logits = hidden @ params["W2"] + params["b2"]
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["y"])
+        return losses.mean()
+
+    def trained(ascent):
+        params, batch = jax.tree.map(jnp.asarray, w), {"x": x, "y": y}
+        tx, gradient = optax.chain(ascent, optax.sgd(0.3, 0.9)), jax.grad(loss)
+        state = tx.init(params)
+        for _ in range(3):
+            updates, state = tx.update(
+                gradient(params, batch), state, params, grad_fn=gradient, batch=batch
+            )
+            params = optax.apply_updates(params, updates)
+        return params
+
+    expected = authors_awp(w, x, y, 3, gamma=0.2, rate=0.3, momentum=0.9)
+    received = trained(sam_jax.only(sam_jax.kernels, sam_jax.layerwise_sam(0.2)))
+    every_leaf = trained(sam_jax.layerwise_sam(0.2))
+    for name in w:
+        np.testing.assert_allclose(received[name], expected[name], rtol=1e-10)
+        assert np.abs(every_leaf[name] - expected[name]).max() > 1e-3
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.4, 2.0])
