@@ -189,7 +189,7 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
 
 
 def _bound_claims(arrays: Arrays) -> Iterator[Claim]:
-    """Prop. 5 at its greatest rho, and far above it."""
+    """Prop. 5 at its greatest rho."""
     rho = arrays["bound_rho"]
     words = f"{rho.min():.2g} to {rho.max():.2g}"
     allowed = arrays["bound_path"] <= 1

@@ -19,6 +19,7 @@ X64 = True
 # iteration: area under the curve, by symmetry at the start, else of an independent
 # NumPy run of ten seeds.
 REFERENCE = {0: 0.5, 2: 1.00, 50: 0.72, 50_000: 0.59}
+ENDS = (2, 50_000)  # early in training, and its end
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,13 +72,19 @@ def run(settings: Settings) -> Arrays:
 
 
 def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
-    """The areas at some times against those of the reference."""
+    """The areas at some times against those of the reference, and what they do."""
     for t, expected in REFERENCE.items():
         areas = arrays["areas"][:, arrays["times"] == t].ravel()
         if len(areas):
             text = f"area under the ROC curve of clean over noisy margins at t = {t}"
             source = "reference run" if t else "by symmetry"
             yield Claim.agrees(text, source, expected, areas, within=0.03)
+    early, end = (arrays["areas"][:, arrays["times"] == t].ravel() for t in ENDS)
+    if len(early) and len(end):
+        text = "area of clean over noisy margins, early in training"
+        yield Claim.mean(f"{text} (t = {ENDS[0]})", "Fig. 5b", "good", early, low=0.9)
+        text = f"the same at the end of training (t = {ENDS[1]}) less that early"
+        yield Claim.mean(text, "Fig. 5c", "disappears", end - early, high=-0.1)
 
 
 def plot(arrays: Arrays) -> plotting.Figure:

@@ -61,6 +61,16 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
         ("GCE: margin without change", RUN, 0.614, z[crossing].mean(), 2e-3),
     ):
         yield Claim.close(text, source, paper, measured, tolerance)
+    for text, source, at, low, high in (
+        ("CE: the derivative falls", "Fig. 6b", z[ce.argmin()], 0, 2 * c),
+        ("GCE: the derivative falls", "Fig. 6c", z[gce.argmin()], 0, 2 * c),
+        ("GCE: the derivative rises", "Fig. 6c", z[gce.argmax()], -2 * c, 0),
+    ):
+        paper = "small, positive" if low == 0 else "small, negative"
+        text, words = f"{text} most at the margin", f"{low:g} to {high:g}"
+        yield Claim.decided(text, source, paper, at, words, bool(low < at < high))
+    text = "CE: greatest rise of the derivative anywhere"
+    yield Claim.decided(text, "Fig. 6b", "none", ce.max(), "<= 0", bool(ce.max() <= 0))
 
 
 def plot(arrays: Arrays) -> plotting.Figure:

@@ -43,12 +43,23 @@ SCALES = {
 
 
 def run(settings: Settings) -> Arrays:
-    """Robust error after every iteration, of both trainings."""
+    """Robust error after every iteration, of both trainings, and the share of their
+    attacks whose true label, by the side of mu, is not that of the example.
+    """
     s = settings
 
     def one_seed(key):
         problem_key, start_key = jax.random.split(key)
         problem = gaussians.sample(problem_key, n=s.n, d=s.d, sigma=s.sigma)
+
+        def observe(w, preserved):
+            attacks = linear.attacked(
+                w, problem.examples, s.epsilon, preserved=preserved
+            )
+            error = gaussians.exact_error(
+                w, problem.mu, sigma=s.sigma, epsilon=s.epsilon
+            )
+            return error, jnp.mean(linear.margins(problem.mu, attacks) < 0)
 
         def train(preserved):
             objective = linear.adversarial_objective(s.epsilon, preserved=preserved)
@@ -57,17 +68,16 @@ def run(settings: Settings) -> Arrays:
                 gaussians.start(start_key, s.d),
                 step_size=s.step_size,
                 times=jnp.arange(s.steps + 1),
-                observe=lambda w: gaussians.exact_error(
-                    w, problem.mu, sigma=s.sigma, epsilon=s.epsilon
-                ),
+                observe=lambda w: observe(w, preserved),
             )
 
         return train(None), train(problem.mu)
 
     keys = jax.random.split(jax.random.key(0), s.seeds)
-    errors = np.stack(jax.device_get(jax.jit(jax.vmap(one_seed))(keys)))
+    runs = jax.device_get(jax.jit(jax.vmap(one_seed))(keys))
+    errors, changed = (np.stack(found) for found in zip(*runs, strict=True))
     least = np.asarray(ndtr((s.epsilon - 1) / s.sigma))
-    return {"error": errors, "least": least}
+    return {"error": errors, "changed": changed, "least": least}
 
 
 def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
@@ -86,15 +96,30 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
     yield Claim.close(
         text, "closed form", float(arrays["least"]), preserving[:, -1].max(), 1e-4
     )
+    yield from _label_claims(arrays)
+
+
+def _label_claims(arrays: Arrays) -> Iterator[Claim]:
+    """The implicit label noise of Sec. 5: attacks that change the true label."""
+    standard, preserving = 100 * arrays["changed"]
+    text = "standard: training attacks that change the true label, last iteration (%)"
+    yield Claim.mean(text, "Sec. 5", "some", standard[:, -1], low=0)
+    text = "label-preserving: greatest share of such attacks, all iterations (%)"
+    yield Claim.close(text, "Sec. 5", 0.0, preserving.max(), 0.0)
 
 
 def plot(arrays: Arrays) -> plotting.Figure:
-    """Robust test error over iterations, as in the paper, and the least possible."""
-    figure, (axes,) = plotting.panels(width=5.0, height=3.4)
-    runs = zip(METHODS, arrays["error"], plotting.COLORS[1::-1], strict=False)
-    for label, error, color in runs:
-        x = np.arange(error.shape[1])
-        plotting.band(axes, x, 100 * error, label=label, color=color)
+    """Robust test error over iterations, as in the paper, and the least possible; the
+    share of attacks that change the label.
+    """
+    figure, (axes, share) = plotting.panels(1, 2, width=5.0, height=3.4)
+    for panel, name in ((axes, "error"), (share, "changed")):
+        lines = zip(METHODS, arrays[name], plotting.COLORS[1::-1], strict=False)
+        for label, runs, color in lines:
+            x = np.arange(runs.shape[1])
+            plotting.band(panel, x, 100 * runs, label=label, color=color)
+    share.set(xlabel="iteration", ylabel="attacks that change the true label (%)")
+    share.margins(x=0)
     label = r"least possible, $\Phi((\epsilon - 1) / \sigma)$"
     axes.axhline(100 * arrays["least"], color="gray", linestyle=":", label=label)
     axes.set(xlabel="iteration", ylabel="adversarial test error (%)", ylim=(14, 40))

@@ -11,6 +11,7 @@ import numpy as np
 
 from experiments.harness import adversarial, comparison
 from experiments.harness.claims import Arrays, Claim
+from experiments.harness.paper_scale import AUTO_ATTACK as PAPER
 from experiments.harness.runs import Key, PlannedRun, TrainedRun
 from sam_jax import plotting
 from sam_jax.analysis import robustness
@@ -18,7 +19,6 @@ from sam_jax.analysis import robustness
 SOURCE = "App. D, AutoAttack"
 SHARED = adversarial.SHARED
 KEYS = ("at", "pairing", "sam")
-PAPER = {"at": 52.56, "pairing": 51.15, "sam": 50.07}
 WHEN = ("best", "last")
 
 

@@ -4,8 +4,10 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from configs import cifar10_at
-from experiments.harness import comparison, comparison_plots
+from experiments.harness import comparison, comparison_plots, grids
 from experiments.harness.claims import Arrays, Claim
 from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, variants
 from sam_jax import plotting
@@ -15,6 +17,8 @@ SHARED = "adversarial"  # the folder of their runs, most of which are the same
 METHODS = {
     "at": ("adversarial training", "at"),
     "sam": ("adversarial training + SAM", "sam"),
+    "awp": ("adversarial training + AWP", "awp"),
+    "averaged": ("adversarial training, averaged weights", "ema"),
     "gce": ("adversarial training, GCE", "gce"),
     "pairing": ("adversarial training + pairing", "pairing"),
     "pairing_tenth": ("adversarial training + pairing, lambda .1", "pairing_tenth"),
@@ -28,11 +32,17 @@ FIGURES = {
     "train_last": "train_robust_error_last",
 }
 CURVES = {"curve": "test_robust_error", "train": "train_robust_error"}
+AVERAGED = ("averaged",)  # methods whose errors are those of the weights' average
+AVERAGE = "ema_"  # before the names of such errors
+# Radii as multiples of SAM's; methods that are not here have none.
+FACTORS = {"sam": 1.0, "awp": grids.FACTORS["layerwise_sam"]}
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings(comparison.Settings):
-    """rho: of SAM, by robust validation error. recipe: a variant after the method's."""
+    """rho: of SAM, by robust validation error; AWP's is a multiple of it. recipe: a
+    variant after the method's.
+    """
 
     seeds: tuple[int, ...] = (0, 1, 2)
     rho: tuple[float, ...] = (0.05, 0.1, 0.2)
@@ -80,13 +90,14 @@ def plan(
 
 
 def methods(settings: Settings, keys: Sequence[str]) -> list[comparison.Method]:
-    """Methods of METHODS, SAM with its grid."""
+    """Methods of METHODS, each with its grid."""
     found = []
     for key in keys:
         label, variant = METHODS[key]
         names = variants(variant, settings.recipe)
         config = changed(cifar10_at.get_config(names), settings.changes)
-        rho = settings.rho if key == "sam" else ()
+        factor = FACTORS.get(key)
+        rho = [round(factor * radius, 6) for radius in settings.rho] if factor else ()
         found.append(comparison.Method(key, label, config, rho))
     return found
 
@@ -96,14 +107,22 @@ def collect(
     keys: Sequence[str],
     trained: Mapping[Key, TrainedRun],
 ) -> Arrays:
-    """Robust errors, by `comparison.collect`."""
-    return comparison.collect(
-        methods(settings, keys),
-        settings.seeds,
-        trained,
-        figures=FIGURES,
-        curves=CURVES,
-    )
+    """Robust errors, by `comparison.collect`; of AVERAGED those of the average."""
+    arrays: dict[str, np.ndarray] = {}
+    for averaged in (False, True):
+        own = [key for key in keys if (key in AVERAGED) == averaged]
+        if not own:
+            continue
+        prefix = AVERAGE * averaged
+        figures, curves = (
+            {name: prefix + figure for name, figure in names.items()}
+            for names in (FIGURES, CURVES)
+        )
+        runs = {key: run for key, run in trained.items() if key[0] in own}
+        arrays |= comparison.collect(
+            methods(settings, own), settings.seeds, runs, figures=figures, curves=curves
+        )
+    return arrays
 
 
 def overfits(arrays: Arrays, key: str, source: str) -> Claim:

@@ -136,7 +136,7 @@ class Claim:
             source,
             expected,
             float(np.mean(values)) if measured is None else measured,
-            _range(low, high),
+            range_of(low, high),
             verdict,
             interval,
             len(values),
@@ -166,7 +166,8 @@ def kind_of(source: str) -> str:
     return first if first in ("reference", "target") else "control"
 
 
-def _range(low: float, high: float) -> str:
+def range_of(low: float, high: float) -> str:
+    """The numbers within (low, high), in words: "> 0", "2 to 3"."""
     if math.isinf(low):
         return f"< {high:.4g}"
     return f"> {low:.4g}" if math.isinf(high) else f"{low:.4g} to {high:.4g}"

@@ -282,6 +282,34 @@ def paired(
     )
 
 
+def alike(
+    text: str,
+    source: str,
+    paper: str | None,
+    arrays: Arrays,
+    pair: tuple[str, str],
+    *,
+    within: float,
+) -> Claim:
+    """The claim that two methods have the same error at their best epochs.
+
+    Args:
+      pair: keys of the methods. within: points, above 0, that their errors may differ.
+    """
+    first, second = (chosen(arrays, key, "best") for key in pair)
+    gap = 100 * (first - second)
+    return Claim.mean(
+        f"{text}, best epoch (points)",
+        source,
+        paper,
+        gap,
+        low=-within,
+        high=within,
+        measured=f"{gap.mean():.2f} ({spread(first)} and {spread(second)})",
+        rho=radii(arrays, pair),
+    )
+
+
 def radii(arrays: Arrays, keys: Sequence[str]) -> str | None:
     """The rho of each method that has a grid, and whether it ends the grid."""
     found = []

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments.harness import claims, registry, sharing, training
+from experiments.harness import claims, paper_scale, registry, sharing, training
 from experiments.harness.claims import Claim
 from experiments.harness.runs import Key, TrainedRun
 from sam_jax import output, plotting
@@ -54,15 +54,21 @@ def execute(name: str, scale: str, out: output.Path, workers: int = 1) -> list[C
     record["seconds"] = round(seconds, 1)
     output.write_json(out / SETTINGS, record)
     output.write_arrays(out / ARRAYS, arrays)
-    found = list(module.judge(module.SCALES[scale], arrays))
+    found = _judge(name, scale, arrays)
     output.write_json(out / CLAIMS, _plain(found, name, scale))
     draw(name, out)
     return found
 
 
+def _judge(name: str, scale: str, arrays: claims.Arrays) -> list[Claim]:
+    """The experiment's claims; at the paper's scale those on printed numbers too."""
+    module = registry.load(name)
+    found = list(module.judge(module.SCALES[scale], arrays))
+    return found + list(paper_scale.judge(name, arrays) if scale == "paper" else ())
+
+
 def _plain(found: list[Claim], name: str, scale: str) -> list[dict[str, Any]]:
-    command = f"python -m experiments run {name} --scale={scale}"
-    return [claims.plain(claim, command) for claim in found]
+    return [claims.plain(c, registry.command(name, scale)) for c in found]
 
 
 def environment() -> dict[str, Any]:
@@ -118,7 +124,7 @@ def check(out: pathlib.Path) -> Checked:
     module = registry.load(name)
     refuse_other_settings(out, {**record, "settings": registry.settings(name, scale)})
     arrays, odd = read_arrays(out), []
-    found = _plain(list(module.judge(module.SCALES[scale], arrays)), name, scale)
+    found = _plain(_judge(name, scale, arrays), name, scale)
     found = json.loads(json.dumps(found))
     saved = claims.read(out / CLAIMS)
     for old, new in itertools.zip_longest(saved, found):

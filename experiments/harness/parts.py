@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from experiments.harness import claims
-from experiments.harness.statistics import VERDICTS
+from experiments.harness.statistics import NEEDS_GPU, VERDICTS
 
 
 class Part(NamedTuple):
@@ -42,7 +42,7 @@ PARTS = (
         "Convergence (Prop. 2, 6, 9-18, App. B)",
         "SAM's gradients or losses vanish at the rates of gradient descent; the "
         "printed constants are held against the corrected ones.",
-        ("convergence", "lemmas", "facts", "errata"),
+        ("convergence", "lemmas", "step_sizes", "facts", "errata"),
     ),
     Part(
         "clean",
@@ -83,14 +83,22 @@ PARTS = (
         "groups",
         "Examples that share a perturbation: m (Sec. 1)",
         "The fewer examples share a perturbation, the better SAM generalises.",
-        ("m_sharpness", "m_norms"),
+        ("m_sharpness", "m_norms", "large_batch"),
     ),
     Part(
         "attacks",
         "Adversarial training (Sec. 5, Fig. 7, 8, 13)",
         "Robust overfitting is like overfitting noisy labels: SAM, GCE and pairing "
         "lower the robust error.",
-        ("robust_table", "fig7", "fig8", "fig13a", "fig13b", "label_noise_parallel"),
+        (
+            "robust_table",
+            "fig7",
+            "fig8",
+            "fig13a",
+            "fig13b",
+            "label_noise_parallel",
+            "robust_peers",
+        ),
     ),
     Part(
         "peers",
@@ -179,9 +187,10 @@ def old(claim: Mapping[str, Any]) -> bool:
 
 
 def _example(candidates: Sequence[Mapping[str, Any]]) -> str:
-    """The first claim that is over seeds, or else the first."""
-    seeded = [c for c in candidates if c.get("seeds")]
-    claim = (seeded or candidates)[0]
+    """The first claim that is over seeds, or else the first that was decided."""
+    decided = [c for c in candidates if c["verdict"] != NEEDS_GPU]
+    seeded = [c for c in decided if c.get("seeds")]
+    claim = (seeded or decided or candidates)[0]
     interval = claim.get("interval")
     within = f" [{' to '.join(map(claims.show, interval))}]" if interval else ""
     over = f", {claim['seeds']} seeds" if claim.get("seeds") else ""

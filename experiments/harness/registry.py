@@ -56,6 +56,11 @@ def load(name: str) -> ModuleType:
     return module
 
 
+def command(name: str, scale: str) -> str:
+    """What a user types for an experiment at a scale."""
+    return f"python -m experiments run {name} --scale={scale}"
+
+
 def title(module: ModuleType) -> str:
     """The first line of the experiment's docstring."""
     return (module.__doc__ or module.__name__).splitlines()[0]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from experiments.harness import (
     claims,
     execution,
+    paper_scale,
     parts,
     registry,
     statements,
@@ -16,6 +17,7 @@ from experiments.harness import (
 )
 from experiments.harness import page as html_page
 from experiments.harness.claims import REPORTED
+from experiments.harness.statistics import NEEDS_GPU
 from sam_jax import output
 
 TITLE = "Understanding Sharpness-Aware Minimization: every statement, measured"
@@ -30,14 +32,16 @@ PAPER = (
 WORDS = (
     "A claim holds if its 95% interval over seeds lies on the side that the paper "
     "says, is contrary if it lies on the other side, and is undecided otherwise; "
-    "without seeds it is a computation that comes out or not. Where a printed constant "
-    "was found wrong, the statement is judged as printed and as corrected: that a "
-    "printed one is contrary is a finding, not a failure. A reference is an "
-    "independent computation of our own. Scale full has the paper's settings, cpu and "
-    "fashion have smaller ones; a section says what differs."
+    "without seeds it is a computation that comes out or not. A number that the paper "
+    "prints of its own scale needs a GPU; its section has the command that decides "
+    "it. Where a printed constant was found wrong, the statement is judged as printed "
+    "and as corrected: that a printed one is contrary is a finding, not a failure. A "
+    "reference is an independent computation of our own. Scale full has the paper's "
+    "settings, cpu and fashion have smaller ones; a section says what differs."
 )
 SMOKE = "Smoke scale: shows that it runs; its numbers are no evidence."
 FULL = "Full scale: the paper's settings where it gives them."
+GPU = "What needs a GPU is decided by: {}."
 BEFORE = "Judged without intervals, before 0.2.0: to be computed again."
 OTHER = "Scale {}; what is not as at full scale: "
 
@@ -59,8 +63,10 @@ class Section(NamedTuple):
     @property
     def rows(self) -> list[list[str]]:
         """The claims as text, in the columns of REPORTED."""
-        rows = claims.table(self.claims)
-        return [[*row[:-1], self.scale, row[-1]] for row in rows]
+        return [
+            [*row[:-1], "full" if row[-1] == NEEDS_GPU else self.scale, row[-1]]
+            for row in claims.table(self.claims)
+        ]
 
 
 def write(folder: output.Path) -> list[pathlib.Path]:
@@ -195,34 +201,45 @@ def _words(verdict: str, number: int) -> str:
 
 
 def _sections(folder: pathlib.Path) -> Iterator[Section]:
-    """All results in a folder, by parts of the paper, then experiments without any."""
-    seen = set()
+    """All results in a folder, by parts of the paper, then experiments without any.
+
+    The numbers of the paper's scale are told once, where no results have decided them.
+    """
     found = [
         (execution.read_record(path.parent), path)
         for path in folder.rglob(execution.SETTINGS)
     ]
     found.sort(key=lambda pair: (*parts.order(pair[0]["experiment"]), pair[1]))
+    seen = {r["experiment"] for r, _ in found if r["scale"] == "paper"}
     for record, path in found:
-        seen.add(record["experiment"])
+        name = record["experiment"]
+        waiting = [] if name in seen else paper_scale.waiting(name)
+        seen.add(name)
         figure = os.path.relpath(path.parent / execution.FIGURE, folder)
         scale, notes = scale_of(record)
         own = claims.read(path.parent / execution.CLAIMS)
         yield _section(
-            record["experiment"],
+            name,
             scale=scale,
             notes=[*notes, *[BEFORE] * any(map(parts.old, own))],
             figure=pathlib.PurePath(figure).as_posix(),
-            claims=own,
+            claims=[*own, *waiting],
         )
     missing = sorted((n for n in registry.names() if n not in seen), key=parts.order)
     for name in missing if seen else ():
         notes = ["No results here."]
-        yield _section(name, scale="not run", notes=notes, figure=None, claims=[])
+        waiting = paper_scale.waiting(name)
+        yield _section(name, scale="not run", notes=notes, figure=None, claims=waiting)
 
 
-def _section(name: str, **found: Any) -> Section:
+def _section(
+    name: str, *, notes: list[str], claims: list[dict[str, Any]], **found: Any
+) -> Section:
     module = registry.load(name)
-    return Section(name, registry.title(module), module.SOURCE, **found)
+    if any(claim["verdict"] == NEEDS_GPU for claim in claims):
+        notes = [*notes, GPU.format(registry.command(name, "paper"))]
+    title = registry.title(module)
+    return Section(name, title, module.SOURCE, notes=notes, claims=claims, **found)
 
 
 def _markdown(cell: str) -> str:

@@ -89,12 +89,19 @@ def adversarial_objective(
     """
 
     def attacked_margins(w, examples):
-        towards = w if preserved is None else w - jnp.vdot(preserved, w) * preserved
-        delta = -epsilon * examples.labels[:, None] * trees.unit(towards)
-        inputs = examples.inputs + jax.lax.stop_gradient(delta)
-        return margins(w, Examples(inputs, examples.labels))
+        fixed = jax.lax.stop_gradient(w)
+        return margins(w, attacked(fixed, examples, epsilon, preserved=preserved))
 
     return Objective(attacked_margins, lambda margin, examples: loss(margin))
+
+
+def attacked(
+    w: Vector, examples: Examples, epsilon: float, *, preserved: Vector | None = None
+) -> Examples:
+    """The examples x_i + delta_i that `adversarial_objective` trains on at w."""
+    towards = w if preserved is None else w - jnp.vdot(preserved, w) * preserved
+    delta = -epsilon * examples.labels[:, None] * trees.unit(towards)
+    return Examples(examples.inputs + delta, examples.labels)
 
 
 def area_under_curve(

@@ -16,6 +16,7 @@ CERTAIN = {
     "fig8": ["label-preserving"],
     "facts": ["I: ", "II: ", "III: "],
     "implicit_bias": ["distance of flow", "order in rho", "least ratio"],
+    "step_sizes": ["normalised on"],
     "errata": [f"{number}: " for number in range(1, 10)],
     "convergence": ["mean w", "x^2 + 3 sin^2 x", "1 - cos"],
 }

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.scipy.special import ndtr
 
 from sam_jax.toys import gaussians, linear
 
@@ -26,6 +27,21 @@ def test_the_true_mean_has_the_least_robust_error():
     error = gaussians.exact_error(3 * mu, mu, epsilon=0.9)
     np.testing.assert_allclose(error, 0.15865525393145707, rtol=1e-12)
     assert gaussians.exact_error(0 * mu, mu) == 0.5
+
+
+@pytest.mark.parametrize("tilt", [0.2, 0.8])
+def test_the_share_of_attacks_that_change_the_label_is_its_closed_form(tilt):
+    """Phi((epsilon cos(w, mu) - 1) / sigma); none more if they are orthogonal to mu."""
+    problem = gaussians.sample(jax.random.key(5), n=200_000, d=3, sigma=0.5)
+    w = problem.mu + tilt * jnp.array([1.0, -1.0, 0.5])
+    cosine = float(w @ problem.mu / jnp.linalg.norm(w))
+    for preserved, toward in ((None, cosine), (problem.mu, 0.0)):
+        attacks = linear.attacked(w, problem.examples, 0.9, preserved=preserved)
+        delta = np.asarray(attacks.inputs - problem.examples.inputs)
+        np.testing.assert_allclose(np.linalg.norm(delta, axis=1), 0.9, rtol=1e-12)
+        changed = float(jnp.mean(linear.margins(problem.mu, attacks) < 0))
+        exact = float(ndtr((0.9 * toward - 1) / 0.5))
+        assert abs(changed - exact) < 4 * (exact * (1 - exact) / 200_000) ** 0.5
 
 
 def test_sample_has_the_means_and_the_flips_it_says():

@@ -1,0 +1,39 @@
+"""What the experiments on adversarial training share."""
+
+import pathlib
+
+import numpy as np
+
+from experiments.harness import adversarial, registry
+from experiments.harness.runs import TrainedRun
+from sam_jax.training import configuration
+
+
+def test_errors_of_the_averaged_weights_are_those_of_their_average():
+    settings = adversarial.Settings(seeds=(0, 1), recipe="smoke")
+    keys = ("at", "averaged")
+    names = {*adversarial.FIGURES.values()}
+    own, average = dict.fromkeys(names, 0.5), dict.fromkeys(names, 0.25)
+    summary = own | {f"ema_{name}": value for name, value in average.items()}
+    records = [{"test_error": 0.0, "epoch": 1}]
+    for curve in adversarial.CURVES.values():
+        records[0] |= {curve: 0.5, f"ema_{curve}": 0.25}
+    run = TrainedRun(pathlib.Path(), summary, records)
+    planned = adversarial.plan(adversarial.methods(settings, keys), settings)
+    arrays = adversarial.collect(settings, keys, dict.fromkeys(planned, run))
+    for name in (*adversarial.FIGURES, *adversarial.CURVES):
+        np.testing.assert_array_equal(arrays[f"at_{name}"], 0.5)
+        np.testing.assert_array_equal(arrays[f"averaged_{name}"], 0.25)
+
+
+def test_awp_is_the_layerwise_variant_of_kernels_with_as_many_radii_as_sam():
+    module = registry.load("robust_peers")
+    for scale, settings in module.SCALES.items():
+        found = {m.key: m for m in adversarial.methods(settings, module.KEYS)}
+        grids = [np.array(found[key].rho) for key in ("sam", "awp")]
+        np.testing.assert_allclose(grids[1], 0.1 * grids[0], rtol=1e-12)
+        sam = configuration.check(found["awp"].config).sam
+        assert (sam.kind, sam.only_kernels) == ("layerwise_sam", True)
+        average = found["averaged"].config.ema.decay
+        assert average == (0.999 if scale == "paper" else 0.99)
+        assert found["at"].config.ema.decay == 0
