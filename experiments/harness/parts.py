@@ -154,7 +154,8 @@ def rows(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Row]:
         names = sorted((n for n in found if of(n) is part and found[n]), key=order)
         own = [claim for name in names for claim in found[name]]
         paper = [claim for claim in own if claim["kind"] == "paper"]
-        listed.append(Row(part, names, counted(paper), _example(paper or own)))
+        shown_first = _measured(paper) or _measured(own) or own
+        listed.append(Row(part, names, counted(paper), _example(shown_first)))
     return listed
 
 
@@ -186,11 +187,14 @@ def old(claim: Mapping[str, Any]) -> bool:
     return "command" not in claim
 
 
+def _measured(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [claim for claim in found if claim["verdict"] != NEEDS_GPU]
+
+
 def _example(candidates: Sequence[Mapping[str, Any]]) -> str:
-    """The first claim that is over seeds, or else the first that was decided."""
-    decided = [c for c in candidates if c["verdict"] != NEEDS_GPU]
-    seeded = [c for c in decided if c.get("seeds")]
-    claim = (seeded or decided or candidates)[0]
+    """The first claim that is over seeds, or else the first."""
+    seeded = [c for c in candidates if c.get("seeds")]
+    claim = (seeded or candidates)[0]
     interval = claim.get("interval")
     within = f" [{' to '.join(map(claims.show, interval))}]" if interval else ""
     over = f", {claim['seeds']} seeds" if claim.get("seeds") else ""
