@@ -180,5 +180,5 @@ def _draw_over_m(panel: plotting.Axes, arrays: Arrays, norm: str, name: str) -> 
     panel.set(xscale="log", xlabel="m")
     panel.set_xticks(list(shown), [str(size) for size in shown])
     panel.minorticks_off()
-    panel.set_ylim(bottom=0)
+    panel.set_ylim(bottom=80 * min(errors.min(), erm.min() / 100))
     panel.legend(frameon=False)

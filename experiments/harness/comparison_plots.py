@@ -38,6 +38,9 @@ def draw_curves(
     axes.legend(frameon=False, fontsize="small")
 
 
+MOST_TICKS = 8  # values of rho that are written below an axis
+
+
 def draw_grid(
     axes: plotting.Axes,
     arrays: Arrays,
@@ -49,22 +52,26 @@ def draw_grid(
     """Error over rho of each method; a method without rho is a horizontal line.
 
     Over the seeds with runs of every rho; the point that is chosen, over all of them.
+    Errors of more than twice the largest of these lie above the picture.
     """
+    most = 0.0
     for i, (key, label) in enumerate(methods.items()):
         values, errors = arrays[f"{key}_rho"], 100 * arrays[f"{key}_{name}"]
         color = plotting.COLORS[i % len(plotting.COLORS)]
+        at = comparison.index(arrays, key)
+        most = max(most, float(errors[at].mean()))
         if len(values) == 1:
             axes.axhline(errors.mean(), color=color, linestyle="--", label=label)
             continue
         every = errors[:, : comparison.tried(arrays, key)].T
         plotting.band(axes, values, every, label=label, color=color, marker=".")
-        at = comparison.index(arrays, key)
         axes.plot(values[at], errors[at].mean(), "o", color=color)
     axes.set(xlabel="rho", ylabel=ylabel, xscale="log")
     ticks = sorted({float(v) for key in methods for v in arrays[f"{key}_rho"]})
-    axes.set_xticks(ticks, [f"{v:g}" for v in ticks], rotation=60, fontsize="small")
-    axes.minorticks_off()
-    axes.set_ylim(bottom=0)
+    if len(ticks) <= MOST_TICKS:
+        axes.set_xticks(ticks, [f"{v:g}" for v in ticks], rotation=60, fontsize="small")
+        axes.minorticks_off()
+    axes.set_ylim(0, min(axes.get_ylim()[1], 2 * most))
     axes.legend(frameon=False, fontsize="small")
 
 
