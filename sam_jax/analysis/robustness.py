@@ -1,4 +1,6 @@
-"""AutoAttack on the checkpoints of a run, in the norm and radius of its training."""
+"""AutoAttack on the checkpoints of a run, by default in the norm and radius of its
+training.
+"""
 
 import functools
 from collections.abc import Callable
@@ -30,6 +32,8 @@ def auto_attack(
     workdir: output.Path,
     epochs: list[int] | None = None,
     *,
+    eps: float | None = None,
+    norm: str | None = None,
     count: int | None = None,
     batch_size: int = 256,
     verbose: bool = False,
@@ -37,19 +41,22 @@ def auto_attack(
     """The standard AutoAttack on a run's test images, at some of its checkpoints.
 
     Args:
-      workdir: of the run, whose config has attack.eps and attack.norm.
+      workdir: of the run.
       epochs: of checkpoints; None for all that there are.
+      eps: radius of the attack, for images in [0, 1]; None for the run's attack.eps.
+      norm: "linf" or "l2"; None for the run's attack.norm.
       count: the first so many test images; None for all.
 
-    Raises: ConfigError for a run without a radius, CheckpointError for an epoch that
-      has no checkpoint.
+    Raises: ConfigError for a run that was trained without attacks if no eps is given;
+      CheckpointError for an epoch that has no checkpoint.
     """
     run = restore.read(workdir)
     settings = run.config.attack
-    if settings.eps == 0:
+    eps = settings.eps if eps is None else eps
+    if eps == 0:
         raise ConfigError(
             f"{workdir} was trained with attack.eps=0; there is no radius to attack "
-            "within. Use `sam_jax.attacks.auto_attack` with one of your own."
+            "within. Give one of your own: eps=8 / 255."
         )
     images, labels, examples = held_out(run, count)
     found = []
@@ -59,8 +66,8 @@ def auto_attack(
             network(run, state, examples),
             images,
             labels,
-            eps=settings.eps,
-            norm=settings.norm,
+            eps=eps,
+            norm=norm or settings.norm,
             key=jax.random.key(run.config.seed),
             batch_size=batch_size,
             verbose=verbose,

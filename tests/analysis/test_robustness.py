@@ -61,7 +61,18 @@ def test_auto_attack_finds_of_a_linear_network_exactly_the_images_within_reach(
     np.testing.assert_array_equal(again.result.robust, found[1].result.robust)
 
 
-def test_a_run_without_a_radius_is_refused(tmp_path):
+def test_a_run_without_a_radius_is_refused_unless_it_is_given_one(
+    tmp_path, monkeypatch
+):
     loop.run(tiny(epochs=1), tmp_path / "run", silent=True)
-    with pytest.raises(ConfigError, match=r"attack\.eps=0; there is no radius"):
+    with pytest.raises(
+        ConfigError, match=r"attack\.eps=0; .* Give one of your own: eps="
+    ):
         robustness.auto_attack(tmp_path / "run")
+    given = {}
+    monkeypatch.setattr(
+        robustness.attacks, "auto_attack", lambda *_, **options: given.update(options)
+    )
+    (audit,) = robustness.auto_attack(tmp_path / "run", eps=0.2, norm="l2", count=3)
+    assert audit.epoch == 1
+    assert (given["eps"], given["norm"]) == (0.2, "l2")

@@ -28,6 +28,10 @@ def test_report_has_every_claim_and_labels_the_scale(module, tmp_path):
             "Of 3 targets: 3 are undecided. Not run: other."
         ) in text
         assert "smoke scale" in text.lower()
+        for words in ("Andriushchenko and Flammarion", "arXiv:2206.06232"):
+            assert words in text
+        for words in ("A reference is an independent", "is a finding, not a failure"):
+            assert words in text
         assert "A fake." in text
     assert "a/figure.png" in markdown
     assert "rho = 0.1 (full: 0.2)" in markdown
