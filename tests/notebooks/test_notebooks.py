@@ -18,6 +18,8 @@ SMALL = {
     "04_per_example_sam": "batches, width, repeats = (4,), 16, 1",
     "05_robustness": "epochs, count = 1, 16",
     "06_language_model": "gradients, width, examples = 20, 16, 64",
+    "07_equal_time": """epochs, seeds = 2, (0, 1)
+kinds, radii = ("sam", "msam"), (0.1, 0.3)""",
 }
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
