@@ -50,7 +50,7 @@ TITLES = {
 @dataclasses.dataclass(frozen=True)
 class Settings(comparison.Settings):
     """rho: grid of normalised ascents; unnormalized: of the others; resnet_rho: of the
-    deep networks. derivative: factor -> grid of SAM derivative, where it is another.
+    deep networks.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -58,9 +58,6 @@ class Settings(comparison.Settings):
     unnormalized: tuple[float, ...] = (0.03, 0.1, 0.3)
     resnet_rho: tuple[float, ...] = (0.03, 0.1, 0.2)
     factors: tuple[str, ...] = tuple(FACTORS)
-    derivative: Mapping[str, tuple[float, ...]] = dataclasses.field(
-        default_factory=dict
-    )
 
 
 SCALES = {
@@ -78,20 +75,14 @@ SCALES = {
         recipe="embedded",
         changes={"model.name": "conv_net", "data.validation_fraction": 0.25},
     ),
-    # Table 1 itself is the ResNet with BatchNorm. There the derivative chose the end of
-    # the grid of the others, so each of its grids goes on further.
+    # Table 1 itself is the ResNet with BatchNorm: there the derivative chose the end of
+    # a grid without the last of these values, and two seeds chose at random.
     "fashion": Settings(
         seeds=(0, 1, 2, 3, 4),
-        rho=(0.01, 0.03, 0.1, 0.3),
-        unnormalized=(0.03, 0.1, 0.3, 1.0),
-        resnet_rho=(0.003, 0.01, 0.03, 0.1),
+        rho=(0.01, 0.03, 0.1, 0.3, 1.0),
+        unnormalized=(0.03, 0.1, 0.3, 1.0, 3.0),
+        resnet_rho=(0.003, 0.01, 0.03, 0.1, 0.3),
         factors=("base", "batch", "unnormalized", "group"),
-        derivative={
-            "base": (0.03, 0.1, 0.3, 1.0),
-            "batch": (0.03, 0.1, 0.3, 1.0),
-            "unnormalized": (0.1, 0.3, 1.0, 3.0),
-            "group": (0.01, 0.03, 0.1, 0.3),
-        },
         recipe="fashion",
         changes=comparison.PLAIN,
     ),
@@ -105,12 +96,10 @@ def methods(settings: Settings) -> list[comparison.Method]:
     grids = {"unnormalized": s.unnormalized, "group": s.resnet_rho}
     grids["batch_norm"] = s.resnet_rho
     for factor in s.factors:
-        rho = grids.get(factor, s.rho)
         found += comparison.from_recipe(
             two_class.get_config,
             LABELS,
-            dataclasses.replace(s, rho=rho),
-            grids={"sam_derivative": s.derivative.get(factor, rho)},
+            dataclasses.replace(s, rho=grids.get(factor, s.rho)),
             changes=FACTORS[factor],
             prefix=f"{factor}_",
         )
