@@ -14,8 +14,8 @@ Expected robust test error of the paper by AutoAttack, best epoch: at 52.56%, pa
 cpu is the recipe in minutes on scikit-learn's digits: a small convolutional network
 and eps = .2, which leaves a robust error of 20-70%; join it last, as in
 `--config=configs/cifar10_at.py:sam,cpu`. Robust test error by PGD there, last epoch,
-three seeds: at 26.6 +- 1.2%, sam 26.8 +- 1.8 (rho .05), pairing_tenth 23.5 +- 1.2, gce
-56.5 +- 2.5, clean 95.6 +- 0.6. Robust overfitting is not seen on digits.
+three seeds: at 26.6 ± 1.2%, sam 26.8 ± 1.8 (rho .05), pairing_tenth 23.5 ± 1.2, gce
+56.5 ± 2.5, clean 95.6 ± 0.6. Robust overfitting is not seen on digits.
 
 fashion is the same on Fashion-MNIST, with enough test images to decide and so few for
 training that adversarial training overfits.

@@ -6,7 +6,7 @@ BatchNorm, batch 256 in groups of m = 64 with statistics of their own, otherwise
 of it flips 40% of the labels.
 
 Expected test error of the paper at the best epoch by noisy validation, mean of three
-seeds: erm 13.47%, sam_direction 11.30%, sam_derivative 7.45 +- .28%, sam 9.02 +- .34%.
+seeds: erm 13.47%, sam_direction 11.30%, sam_derivative 7.45 ± .28%, sam 9.02 ± .34%.
 Each with its best rho of .001, .003, .01, .03, .1, .2; which one is not printed. Try
 them by `--config.sam.rho=`.
 

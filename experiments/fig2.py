@@ -46,8 +46,8 @@ SCALES = {
     "cpu": Settings(
         seeds=(0, 1, 2), rho=(0.05, 0.1), switch_rho=(0.2,), recipe="embedded"
     ),
-    # The ResNet with BatchNorm: on clean images SAM does nothing for the plain network
-    # (44 runs, 14.5% with and without it), so there is nothing to switch on or off.
+    # The ResNet with BatchNorm: on clean images SAM did nothing for the plain network,
+    # at any rho, so there was nothing to switch on or off.
     "fashion": Settings(
         rho=comparison.FASHION_RHO,
         switch_rho=comparison.FASHION_RHO,

@@ -76,7 +76,7 @@ SCALES = {
         changes={"model.name": "conv_net", "data.validation_fraction": 0.25},
     ),
     # Table 1 itself is the ResNet with BatchNorm: there the derivative chose the end of
-    # a grid without the last of these values, and two seeds chose at random.
+    # a grid without the last of these values; with 80% noise two seeds choose badly.
     "fashion": Settings(
         seeds=(0, 1, 2, 3, 4),
         rho=(0.01, 0.03, 0.1, 0.3, 1.0),

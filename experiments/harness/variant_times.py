@@ -37,6 +37,7 @@ def fill(text: str, results: pathlib.Path) -> str:
 
 
 def words(names: list[str], ratios: dict[str, float]) -> str:
-    """ "1.9", or "1.9 to 2.4" of several; "-" where none was measured."""
-    found = sorted(f"{ratios[name]:.1f}" for name in names if name in ratios)
-    return " to ".join(dict.fromkeys([*found[:1], *found[-1:]])) or "-"
+    """The ratio of one variant, 1.9 to 2.4 of several; "-" where none was measured."""
+    found = sorted(ratios[name] for name in names if name in ratios)
+    ends = [f"{ratio:.1f}" for ratio in (*found[:1], *found[-1:])]
+    return " to ".join(dict.fromkeys(ends)) or "-"

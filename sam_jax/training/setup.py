@@ -17,6 +17,7 @@ from sam_jax.training import (
     checkpoint,
     configuration,
     flat_state,
+    loading,
     own,
     parallel,
     problem,
@@ -110,7 +111,7 @@ def build(
             module,
             loss,
             layout,
-            parts=problem.evaluated(config, parts),
+            parts=loading.evaluated(config, parts),
             batch_size=config.eval.batch_size,
             adversary=robust.evaluation_adversary(config.attack),
         ),
@@ -132,10 +133,10 @@ def build(
 def load_examples(
     config: Config, dataset: data.Dataset | None = None
 ) -> tuple[Examples | Streamed, dict[str, np.ndarray], int]:
-    """What `problem.load_examples` returns, or of a streamed run `streaming`'s."""
+    """What `loading.load_examples` returns, or of a streamed run `streaming`'s."""
     if config.data.feed == "stream":
         return streaming.load_examples(config, dataset)
-    return problem.load_examples(config, dataset)
+    return loading.load_examples(config, dataset)
 
 
 def _checksum(examples: Examples | Streamed) -> int:
@@ -293,7 +294,7 @@ def initial_state(
             seed=config.seed,
             image_shape=image_shape,
             input_dtype=input_dtype,
-            dtype=problem.param_dtype(config),
+            dtype=loading.param_dtype(config),
             ema=config.ema.decay > 0,
         )
     )

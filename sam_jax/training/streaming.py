@@ -4,7 +4,7 @@ import numpy as np
 
 from sam_jax import data
 from sam_jax.data import records
-from sam_jax.training import problem
+from sam_jax.training import loading
 from sam_jax.training.configuration import Config, ConfigError
 from sam_jax.training.feeds import Streamed
 
@@ -12,7 +12,7 @@ from sam_jax.training.feeds import Streamed
 def load_examples(
     config: Config, dataset: data.Dataset | None = None
 ) -> tuple[Streamed, dict[str, np.ndarray], int]:
-    """What `problem.load_examples` returns, of records that are read during the run.
+    """What `loading.load_examples` returns, of records that are read during the run.
 
     There are no parts train_clean and train_noisy: labels are known once they are read.
 
@@ -64,4 +64,4 @@ def streamed(
         "validation": validation,
         "test": count + np.arange(len(found.test)),
     }
-    return Streamed(found, noise, problem.param_dtype(config)), parts, num_classes
+    return Streamed(found, noise, loading.param_dtype(config)), parts, num_classes

@@ -55,6 +55,20 @@ class Net(nn.Module):
         return nn.Dense(self.classes)(jax.numpy.tanh(x))
 
 
+def unmapped_step(config, module, optimizer, layout):
+    """The training step of one device, without augmentation and average."""
+    return functools.partial(
+        step.train_step,
+        module=module,
+        loss=losses.cross_entropy,
+        take_gradient=problem.create_gradient(config),
+        optimizer=optimizer,
+        ema_decay=0.0,
+        augment=lambda keys, images: images,
+        axis_name=layout.axis_name,
+    )
+
+
 def steps(m, devices, kind="sam"):
     """Three steps by the step function; BatchNorm wherever it is defined."""
     random = np.random.default_rng(0)
@@ -77,18 +91,8 @@ def steps(m, devices, kind="sam"):
         np.zeros((), np.int32),
         problem.create_variant_state(config, variables["params"]),
     )
-    take = layout.map(
-        functools.partial(
-            step.train_step,
-            module=net(**step.normalization_axes(m, BATCH, layout.count)),
-            loss=losses.cross_entropy,
-            take_gradient=problem.create_gradient(config),
-            optimizer=optimizer,
-            ema_decay=0.0,
-            augment=lambda keys, images: images,
-            axis_name=layout.axis_name,
-        )
-    )
+    module = net(**step.normalization_axes(m, BATCH, layout.count))
+    take = layout.map(unmapped_step(config, module, optimizer, layout))
     now, examples = layout.replicate((now, examples))
     coefficients = step.Coefficients(np.array(0.1), np.array(0.5), np.array(0.01))
     indices = layout.split(np.arange(BATCH, dtype=np.int32))

@@ -6,11 +6,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from sam_jax import losses, models
+from sam_jax import models
 from sam_jax.training import configuration, parallel, problem, sharded, state, step
 from sam_jax.training.examples import Examples
 from sam_jax.transforms import VARIANTS
-from tests.training.devices import Net
+from tests.training.devices import Net, unmapped_step
 from tests.training.problems import tiny
 
 BATCH = 16
@@ -124,16 +124,7 @@ def mapped_step(kind, m, name, layout, sizes=SMALL):
     axes = step.normalization_axes(
         configuration.group_size(config), sizes.batch, layout.width
     )
-    take = functools.partial(
-        step.train_step,
-        module=network(name, sizes, **axes),
-        loss=losses.cross_entropy,
-        take_gradient=problem.create_gradient(config),
-        optimizer=OPTIMIZER,
-        ema_decay=0.0,
-        augment=lambda keys, images: images,
-        axis_name=layout.axis_name,
-    )
+    take = unmapped_step(config, network(name, sizes, **axes), OPTIMIZER, layout)
     given = step.Coefficients(np.array(0.1), np.array(0.5), np.array(0.01))
     order = np.arange(sizes.batch, dtype=np.int32)
     own = configuration.ascends_on_own_batch(kind)

@@ -16,8 +16,8 @@ from sam_jax.training import (
     configuration,
     epochs,
     flat_state,
+    loading,
     loop,
-    problem,
     summary,
     writer,
 )
@@ -212,7 +212,7 @@ def test_the_recorded_schedules_are_those_of_the_config(tmp_path):
 def test_validation_is_as_noisy_as_training(tmp_path):
     noisy = tiny(data__noise__fraction=0.5, data__validation_fraction=0.3)
     clean = tiny(data__validation_fraction=0.3)
-    parts = [problem.load_examples(configuration.check(c))[:2] for c in (noisy, clean)]
+    parts = [loading.load_examples(configuration.check(c))[:2] for c in (noisy, clean)]
     (examples, indices), (truth, _) = parts
     np.testing.assert_array_equal(examples.true, truth.given)
     assert set(np.concatenate([indices["train"], indices["validation"]])) == set(
@@ -236,7 +236,7 @@ def test_a_smaller_set_of_smaller_images_comes_before_noise_and_split():
         data__noise__fraction=0.5,
         data__validation_fraction=0.3,
     )
-    examples, indices, _ = problem.load_examples(configuration.check(config))
+    examples, indices, _ = loading.load_examples(configuration.check(config))
     assert examples.images.shape == (100 + 360, 4, 4, 1)
     kept = np.concatenate([indices["train"], indices["validation"]])
     np.testing.assert_array_equal(np.sort(kept), np.arange(100))

@@ -7,7 +7,15 @@ import optax
 import pytest
 
 from sam_jax import losses
-from sam_jax.training import configuration, loop, parallel, problem, state, step
+from sam_jax.training import (
+    configuration,
+    loading,
+    loop,
+    parallel,
+    problem,
+    state,
+    step,
+)
 from sam_jax.training.evaluate import Evaluator
 from sam_jax.training.examples import Examples
 from tests.training.problems import tiny
@@ -214,15 +222,15 @@ def test_variants_of_every_kind_can_take_steps_on_text(story, tmp_path):
 
 def test_an_evaluation_takes_some_examples_always_the_same(story):
     config = configuration.check(of_text(story))
-    examples, parts, classes = problem.load_examples(config)
-    chosen = problem.evaluated(config, parts)
+    examples, parts, classes = loading.load_examples(config)
+    chosen = loading.evaluated(config, parts)
     assert {name: len(part) for name, part in chosen.items()} == dict.fromkeys(parts, 5)
-    again = problem.evaluated(config, parts)
+    again = loading.evaluated(config, parts)
     for name, part in chosen.items():
         np.testing.assert_array_equal(part, again[name])
         assert np.isin(part, parts[name]).all()
     everything = configuration.check(of_text(story, eval__examples=0))
-    assert problem.evaluated(everything, parts) is parts
+    assert loading.evaluated(everything, parts) is parts
     assert (classes, examples.input_dtype) == (256, np.uint8)
 
 
