@@ -60,8 +60,7 @@ SCALES = {
     ),
     "fashion": Settings(
         seeds=(0, 1, 2, 3, 4),
-        rho=(0.003, 0.01, 0.03, 0.1),
-        tuning=comparison.FASHION_TUNING,
+        rho=(0.003, 0.01, 0.03, 0.1, 0.3),
         recipe="fashion",
     ),
     "paper": Settings(),

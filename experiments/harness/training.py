@@ -28,7 +28,7 @@ from sam_jax.analysis import restore
 from sam_jax.training import configuration, fleet, loop
 from sam_jax.training.errors import Interrupted, NonFiniteLoss, TrainingError
 
-FLEET = 16  # runs trained together at most, for memory
+FLEET = 64  # runs trained together at most: more would gain little
 Report = Callable[[str], None]
 
 
@@ -127,24 +127,48 @@ def attempt(key: Key, plan: PlannedRun, folder: pathlib.Path) -> str:
 def train_fleets(planned: Mapping[Key, PlannedRun], folder: pathlib.Path) -> None:
     """Trains those unfinished runs together that may be, and leaves the others.
 
-    Fleets are formed of configurations; one fleet is prepared, and in memory, at once.
+    Those that go on from another run come after it. Fleets are formed of
+    configurations; one fleet is prepared, and in memory, at once.
     """
-    left = [
-        (configuration.check(plan.config), folder / folder_name(key))
-        for key, plan in unfinished(planned, folder).items()
-        if plan.parent is None
-    ]
-    left.sort(key=lambda pair: fleet.likeness(pair[0]))
-    for _, alike in itertools.groupby(left, lambda pair: fleet.likeness(pair[0])):
-        members = list(alike)
-        for i in range(0, len(members), FLEET):
-            if fleet.fits(members[i : i + FLEET]):
-                _train_fleet(members[i : i + FLEET])
+    for later in (False, True):
+        left = [
+            (configuration.check(plan.config), folder / folder_name(key))
+            for key, plan in unfinished(planned, folder).items()
+            if (plan.parent is not None) == later and branched(key, plan, folder)
+        ]
+        left.sort(key=lambda pair: fleet.likeness(pair[0]))
+        for _, alike in itertools.groupby(left, lambda pair: fleet.likeness(pair[0])):
+            members = list(alike)
+            for i in range(0, len(members), FLEET):
+                if fleet.fits(members[i : i + FLEET]):
+                    _train_fleet(members[i : i + FLEET])
+
+
+def branched(key: Key, plan: PlannedRun, folder: pathlib.Path) -> bool:
+    """Whether a run has a state to begin with, which of one that goes on from another
+    is that of its parent.
+    """
+    if plan.parent is None:
+        return True
+    source = folder / folder_name(plan.parent)
+    if not (source / "summary.json").exists():
+        return False
+    restore.branch(source, plan.epoch, plan.config, folder / folder_name(key))
+    return True
 
 
 def _train_fleet(members: list[tuple[configuration.Config, pathlib.Path]]) -> None:
-    runs = fleet.prepare(members)
-    for run, result in zip(runs, fleet.train(runs), strict=True):
+    """Trains a fleet; one that the memory does not hold, in halves."""
+    try:
+        results = fleet.train(runs := fleet.prepare(members))
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error) or len(members) < 2:
+            raise
+        for half in (members[: len(members) // 2], members[len(members) // 2 :]):
+            if fleet.fits(half):
+                _train_fleet(half)
+        return
+    for run, result in zip(runs, results, strict=True):
         if isinstance(result, NonFiniteLoss):
             output.write_json(run.workdir / FAILURE, str(result))
 

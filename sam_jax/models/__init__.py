@@ -6,7 +6,13 @@ Language models are called with (tokens [B, length], train) -> logits of the nex
 from sam_jax import extras
 
 with extras.needed("sam_jax.models", "train"):
-    from sam_jax.models.factory import MODELS, allowed_options, create, start
+    from sam_jax.models.factory import (
+        MODELS,
+        allowed_options,
+        create,
+        side_by_side,
+        start,
+    )
     from sam_jax.models.gpt import GPT
     from sam_jax.models.initialization import initialize
     from sam_jax.models.preact_resnet import PreActResNet
@@ -24,5 +30,6 @@ __all__ = [
     "allowed_options",
     "create",
     "initialize",
+    "side_by_side",
     "start",
 ]

@@ -20,7 +20,13 @@ Layer = Callable[..., nn.Module]
 
 
 def convolution(
-    features: int, size: int, stride: int, *, dtype: DTypeLike | None, name: str
+    features: int,
+    size: int,
+    stride: int,
+    *,
+    dtype: DTypeLike | None,
+    convolve: Callable[..., Array],
+    name: str,
 ) -> nn.Conv:
     """A convolution without bias, padded by size // 2 on every side."""
     return nn.Conv(
@@ -31,7 +37,7 @@ def convolution(
         use_bias=False,
         dtype=dtype,
         kernel_init=initialization.conv_kernel,
-        conv_general_dilated=conv_general_dilated,
+        conv_general_dilated=convolve,
         name=name,
     )
 
@@ -91,6 +97,7 @@ class PreActResNet(nn.Module):
         accumulated in float32 or wider.
       axis_name: mapped axis over which BatchNorm averages, or None.
       axis_index_groups: device indices that share statistics, or None for all.
+      convolve: called like `lax.conv_general_dilated`.
     """
 
     num_classes: int
@@ -101,6 +108,7 @@ class PreActResNet(nn.Module):
     dtype: DTypeLike | None = None
     axis_name: str | None = None
     axis_index_groups: Sequence[Sequence[int]] | None = None
+    convolve: Callable[..., Array] = conv_general_dilated
 
     def __post_init__(self) -> None:
         checks.integer("num_classes", self.num_classes, 1)
@@ -125,7 +133,8 @@ class PreActResNet(nn.Module):
     ) -> Float[Array, "batch classes"]:
         x = inputs.as_images(images)
         self._check_batch(x.shape[0], train)
-        conv, norm = partial(convolution, dtype=self.dtype), self._norm(train)
+        conv = partial(convolution, dtype=self.dtype, convolve=self.convolve)
+        norm = self._norm(train)
         x = conv(self.width, 3, 1, name="conv")(x)
         for stage, blocks in enumerate(self.stage_sizes):
             for block in range(blocks):

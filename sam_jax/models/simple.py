@@ -4,7 +4,7 @@ All are called with (images, train) like the residual networks; `train` changes 
 here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -98,12 +98,14 @@ class ConvNet(nn.Module):
       widths: channels of the convolutions, at least one.
       hidden: units of the hidden dense layer.
       dtype: of the computation; None follows inputs and parameters.
+      convolve: called like `lax.conv_general_dilated`.
     """
 
     num_classes: int
     widths: Sequence[int] = (16, 32)
     hidden: int = 64
     dtype: DTypeLike | None = None
+    convolve: Callable[..., Array] = conv_general_dilated
 
     def __post_init__(self) -> None:
         checks.integer("num_classes", self.num_classes, 1)
@@ -123,7 +125,7 @@ class ConvNet(nn.Module):
             padding=1,  # explicit: "SAME" pads a stride of 2 on one side only
             dtype=self.dtype,
             kernel_init=initialization.conv_kernel,
-            conv_general_dilated=conv_general_dilated,
+            conv_general_dilated=self.convolve,
         )
         for i, width in enumerate(self.widths, start=1):
             stride = 1 if i == 1 else 2

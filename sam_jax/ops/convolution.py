@@ -38,16 +38,7 @@ IMAGES_LAST = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
 
 
 def conv_general_dilated(
-    lhs: jax.Array,
-    rhs: jax.Array,
-    window_strides: Any,
-    padding: Any,
-    lhs_dilation: Any = None,
-    rhs_dilation: Any = None,
-    dimension_numbers: Any = None,
-    feature_group_count: int = 1,
-    precision: Any = None,
-    **others: Any,
+    lhs: jax.Array, rhs: jax.Array, *args: Any, **options: Any
 ) -> jax.Array:
     """`lax.conv_general_dilated`, with the fast rules where there are some.
 
@@ -55,17 +46,34 @@ def conv_general_dilated(
     [height, width, in, out] kernels; give this function to flax's
     `nn.Conv(conv_general_dilated=...)`.
     """
-    plain: Callable = functools.partial(
-        lax.conv_general_dilated,
-        window_strides=window_strides,
-        padding=padding,
-        lhs_dilation=lhs_dilation,
-        rhs_dilation=rhs_dilation,
-        dimension_numbers=dimension_numbers,
-        feature_group_count=feature_group_count,
-        precision=precision,
-        **others,
-    )
+
+    def fast(lhs: jax.Array, rhs: jax.Array, **params: Any) -> jax.Array:
+        lhs, rhs = forms.like(lhs, rhs), forms.like(rhs, lhs)
+        return convolution_p.bind(lhs, rhs, **params)
+
+    return _replace(fast, lhs, rhs, *args, **options)
+
+
+def conv_by_columns(
+    lhs: jax.Array, rhs: jax.Array, *args: Any, **options: Any
+) -> jax.Array:
+    """`lax.conv_general_dilated` as a matrix product, for `vmap` over kernels.
+
+    Many networks side by side have kernels of their own. Of lax's convolution that
+    makes a grouped one, which cuDNN computes group by group; of a matrix product, a
+    batched one. For the same convolutions as `conv_general_dilated`.
+    """
+    return _replace(forms.by_columns, lhs, rhs, *args, **options)
+
+
+def _replace(
+    form: Callable, lhs: jax.Array, rhs: jax.Array, *args: Any, **options: Any
+) -> jax.Array:
+    """form(lhs, rhs, **parameters) for supported convolutions, lax's for the others."""
+
+    def plain(lhs: jax.Array, rhs: jax.Array) -> jax.Array:
+        return lax.conv_general_dilated(lhs, rhs, *args, **options)
+
     eqn = jax.make_jaxpr(plain)(
         jax.ShapeDtypeStruct(lhs.shape, lhs.dtype),
         jax.ShapeDtypeStruct(rhs.shape, rhs.dtype),
@@ -76,10 +84,7 @@ def conv_general_dilated(
         and {*eqn.params["lhs_dilation"], *eqn.params["rhs_dilation"]} == {1}
         and eqn.params["feature_group_count"] == eqn.params["batch_group_count"] == 1
     )
-    if not supported:
-        return plain(lhs, rhs)
-    lhs, rhs = forms.like(lhs, rhs), forms.like(rhs, lhs)
-    return convolution_p.bind(lhs, rhs, **eqn.params)
+    return form(lhs, rhs, **eqn.params) if supported else plain(lhs, rhs)
 
 
 def _is_small(x: Any, w: Any) -> bool:

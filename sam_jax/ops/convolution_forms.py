@@ -5,7 +5,6 @@ All are ungrouped, undilated convolutions of [N, H, W, C] images with a
 `convolution` says which is taken when.
 """
 
-import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -43,31 +42,61 @@ def weight_gradient(
 
     Returns: [height, width, C, D].
     """
-    strides, padding = params["window_strides"], params["padding"]
     (height, width), channels, features = size, x.shape[-1], dy.shape[-1]
-    offsets = list(itertools.product(range(height), range(width)))
-    borders = [(0, 0, 0), *((*b, 0) for b in padding), (0, 0, 0)]
-
-    image = math.prod(dy.shape[1:3]) * len(offsets) * channels * x.dtype.itemsize
+    taps = height * width
+    image = math.prod(dy.shape[1:3]) * taps * channels * x.dtype.itemsize
     chunk = largest_divisor(len(x), CACHE // image)
 
     # a scan would have XLA compute x a second time, in chunks
     def add_chunk(i, total):
         images, d = (lax.dynamic_slice_in_dim(a, i * chunk, chunk) for a in (x, dy))
-        images = lax.pad(images, jnp.zeros((), x.dtype), borders)
-        taps = [tap(images, offset, dy.shape[1:3], strides) for offset in offsets]
-        columns = jnp.concatenate(taps, axis=-1).reshape(-1, len(offsets) * channels)
+        columns = _columns(images, size, dy.shape[1:3], **params)
+        columns = columns.reshape(-1, taps * channels)
         rows = d.reshape(-1, features)
         return total + lax.dot_general(rows, columns, (((0,), (0,)), ((), ())))
 
-    zero = like(jnp.zeros((features, len(offsets) * channels), dy.dtype), dy)
+    zero = like(jnp.zeros((features, taps * channels), dy.dtype), dy)
     total = lax.fori_loop(0, len(x) // chunk, add_chunk, zero)
     return jnp.moveaxis(total.reshape(features, height, width, channels), 0, -1)
 
 
+def by_columns(x: jax.Array, w: jax.Array, **params: Any) -> jax.Array:
+    """The convolution as one matrix product, the pixels under all offsets side by side.
+
+    They take the memory of as many images as the kernel has offsets.
+    """
+    positions = _positions(x.shape[1:3], w.shape[:2], **params)
+    columns = _columns(x, w.shape[:2], positions, **params)
+    return jnp.matmul(
+        columns,
+        w.reshape(-1, w.shape[-1]),
+        precision=params["precision"],
+        preferred_element_type=params["preferred_element_type"],
+    )
+
+
+def _columns(
+    x: jax.Array, size: tuple[int, ...], positions: tuple[int, ...], **params: Any
+) -> jax.Array:
+    """The pixels under every offset of a kernel, [N, h, w, height width C]."""
+    borders = [(0, 0, 0), *((*b, 0) for b in params["padding"]), (0, 0, 0)]
+    x = lax.pad(x, jnp.zeros((), x.dtype), borders)
+    offsets = np.ndindex(*size)
+    taps = [tap(x, o, positions, params["window_strides"]) for o in offsets]
+    return jnp.concatenate(taps, axis=-1)
+
+
+def _positions(
+    size: tuple[int, ...], taps: tuple[int, ...], **params: Any
+) -> tuple[int, ...]:
+    """Height and width of a convolution's outputs."""
+    sides = zip(size, taps, params["window_strides"], params["padding"], strict=True)
+    return tuple((n + low + high - t) // s + 1 for n, t, s, (low, high) in sides)
+
+
 def tap(
     x: jax.Array,
-    offset: tuple[int, int],
+    offset: tuple[int, ...],
     positions: tuple[int, ...],
     strides: tuple[int, int],
 ) -> jax.Array:
@@ -96,10 +125,7 @@ def as_matrix_product(x: jax.Array, w: jax.Array, **params: Any) -> jax.Array:
     """
     strides, padding = params["window_strides"], params["padding"]
     size, taps = x.shape[1:3], w.shape[:2]
-    out = [
-        (n + low + high - t) // s + 1
-        for n, t, s, (low, high) in zip(size, taps, strides, padding, strict=True)
-    ]
+    out = _positions(size, taps, **params)
     nothing = jnp.zeros(w.shape[2:], w.dtype)
 
     def block(q: tuple[int, ...], p: tuple[int, ...]) -> jax.Array:

@@ -53,20 +53,31 @@ class Evaluator:
           batch_size: over all devices.
           adversary: attacks the images for the robust error; None for none.
         """
-        self._layout = layout
+        self._layout, self.adversary = layout, adversary
         self._attack = None
         if adversary is not None:
-            self._attack = _attack(module, layout, adversary)
+            self._attack = attack(module, layout, adversary)
         self._parts = {name: part for name, part in parts.items() if len(part)}
         used = np.unique(np.concatenate([*self._parts.values()]))
         needed = -(-len(used) // layout.shares) * layout.shares
-        self._batches = list(_padded(used, min(batch_size, needed)))
-        self._members = [
-            np.stack([np.isin(batch, part) & real for part in self._parts.values()], 1)
-            for batch, real in self._batches
+        self.batches = [
+            (
+                batch,
+                np.stack([np.isin(batch, p) & real for p in self._parts.values()], 1),
+            )
+            for batch, real in _padded(used, min(batch_size, needed))
         ]
+        self._sums = mapped_sums(module, loss, layout)
 
-        self._sums = _mapped_sums(module, loss, layout)
+    def _members(self, batch: np.ndarray, real: np.ndarray) -> np.ndarray:
+        """Which real examples of a batch are in which part, [batch, parts]."""
+        found = [np.isin(batch, part) & real for part in self._parts.values()]
+        return np.stack(found, 1)
+
+    @property
+    def shape(self) -> tuple:
+        """Equal for evaluators that `fleet` may make one of."""
+        return tuple(self._parts), [batch.shape for batch, _ in self.batches]
 
     def __call__(
         self, params: Tree, batch_stats: Tree, examples: Examples | Streamed
@@ -76,12 +87,21 @@ class Evaluator:
         Of text they are means over all tokens, and perplexity and bits per byte are
         beside them.
         """
-        given_to_each = params, batch_stats
-        total = self._total(self._sums, examples, *given_to_each)
+        total = self._total(self._sums, examples, params, batch_stats)
+        attacked = None
+        if self._attack is not None:
+            attacked = self._total(self._attack, examples, params, batch_stats)
+        return self.figures(total, attacked)
+
+    def figures(self, total: Any, attacked: Any = None) -> dict[str, float]:
+        """Means by name, of sums over all batches, [parts].
+
+        Args:
+          total: of the images; attacked: of those that an adversary has moved, if any.
+        """
         given, true = total["given"], total["true"]
         results: dict[str, float] = {}
-        if self._attack is not None:
-            attacked = self._total(self._attack, examples, *given_to_each)
+        if attacked is not None:
             for i, name in enumerate(self._parts):
                 if name in ROBUST_PARTS:
                     error = attacked.error_sum[i] / attacked.examples[i]
@@ -100,15 +120,19 @@ class Evaluator:
     def _total(self, sums: Callable, examples: Examples | Streamed, *given: Any) -> Any:
         """Sums over all batches, one for every part."""
         split = self._layout.split
-        rows = ((split(batch),) for batch, _ in self._batches)
+        rows = ((split(batch),) for batch, _ in self.batches)
         pending = [
             sums(*given, here, *places, split(members))
-            for (here, places), members in zip(
-                feeds.feed(examples, rows), self._members, strict=True
+            for (here, places), (_, members) in zip(
+                feeds.feed(examples, rows), self.batches, strict=True
             )
         ]
-        fetched = [self._layout.fetch(p) for p in pending]
-        return jax.tree.map(lambda *x: np.sum(x, 0, np.float64), *fetched)
+        return added([self._layout.fetch(p) for p in pending])
+
+
+def added(batches: list[Any]) -> Any:
+    """Sums over batches of what each has given, in float64."""
+    return jax.tree.map(lambda *x: np.sum(x, 0, np.float64), *batches)
 
 
 class Attack:
@@ -164,13 +188,13 @@ class Attack:
 
 
 @functools.lru_cache(maxsize=8)
-def _attack(module: nn.Module, layout: parallel.Layout, adversary: Adversary) -> Attack:
+def attack(module: nn.Module, layout: parallel.Layout, adversary: Adversary) -> Attack:
     """Traced once for many runs."""
     return Attack(module, layout, adversary)
 
 
 @functools.lru_cache(maxsize=8)
-def _mapped_sums(module: nn.Module, loss: Loss, layout: parallel.Layout) -> Callable:
+def mapped_sums(module: nn.Module, loss: Loss, layout: parallel.Layout) -> Callable:
     """Sums of losses and errors over one batch's parts; traced once for many runs."""
 
     def sums(params, batch_stats, examples: Examples, indices, members):

@@ -5,8 +5,8 @@ one. Runs of a fleet share their traced steps and their number of steps, and dif
 seed (data order, noise, initial weights) and coefficients (rho, learning rate, l2).
 Each has its own work directory, as it would have alone: it can be resumed alone, too.
 
-On CPU it pays for dense networks only: convolutions with other weights for every run
-become grouped ones, which are slow there.
+On CPU it pays for dense networks only. On an accelerator the convolutions of our own
+networks are batched matrix products here, since grouped ones are computed one by one.
 """
 
 import contextlib
@@ -21,12 +21,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from sam_jax.training import (
+    checkpoint,
     configuration,
     epochs,
     lock,
     loop,
     parallel,
     saving,
+    side_by_side,
     summary,
     writer,
 )
@@ -42,31 +44,30 @@ from sam_jax.training.step import Coefficients
 
 @dataclasses.dataclass
 class Member:
-    """A run of the fleet: where it writes, and why it has stopped, if it has."""
+    """A run of the fleet: where it writes, when on `time.monotonic` it would have begun
+    without a pause, and why it has stopped, if it has.
+    """
 
     run: loop.Run
     records: writer.Writer
     saver: saving.Saver
+    began: float
     failure: NonFiniteLoss | None = None
 
 
 def likeness(config: Config) -> tuple:
     """Equal for runs that can be one fleet: every other key than those of
-    `Change.MEMBER`, and its value; and the seed, where it decides which examples there
-    are.
+    `Change.MEMBER`, and its value.
 
-    The data, and so the number of steps, are the same where these are.
+    The number of examples, and so of steps, are the same where these are.
     """
-    checked = configuration.check(config)
-    values = configuration.without(checked, Change.MEMBER)
-    if checked.data.train_examples:
-        values["seed"] = checked.seed
+    values = configuration.without(configuration.check(config), Change.MEMBER)
     return tuple(sorted((name, repr(value)) for name, value in values.items()))
 
 
 def fits(planned: Sequence[tuple[Config, pathlib.Path]]) -> bool:
     """Whether (config, work directory) can be one fleet, before anything is prepared:
-    several, of one likeness, on one device, and all at their start.
+    several, of one likeness, on one device, and all after the same epoch.
     """
     first, _ = planned[0]
     return (
@@ -76,18 +77,30 @@ def fits(planned: Sequence[tuple[Config, pathlib.Path]]) -> bool:
         and not configuration.ascends_on_own_batch(first.sam.kind)
         and first.data.feed == "memory"
         and len({likeness(config) for config, _ in planned}) == 1
-        and not any((workdir / "checkpoints").exists() for _, workdir in planned)
+        and len({_newest(workdir) for _, workdir in planned}) == 1
+        and not any((workdir / "unfinished").exists() for _, workdir in planned)
     )
 
 
+def _newest(workdir: pathlib.Path) -> int:
+    """The epoch of a run's newest checkpoint, 0 for none."""
+    directory = workdir / "checkpoints"
+    with checkpoint.Checkpoints(directory, read_only=True) as checkpoints:
+        return max(checkpoints.numbers(), default=0)
+
+
 def prepare(planned: Sequence[tuple[Config, pathlib.Path]]) -> list[loop.Run]:
-    """Prepares the runs of a fleet; their images are on the device once for all.
+    """Prepares the runs of a fleet; their images are on the device once for all, or
+    where the seed chooses which, once for all runs of that seed.
 
     Raises: ValueError as `loop.prepare` for what is wrong with one of them.
     """
     runs: list[loop.Run] = []
+    first: dict[int, loop.Run] = {}
     for config, workdir in planned:
-        runs.append(loop.prepare(config, workdir, like=runs[0] if runs else None))
+        images = config.seed if config.data.train_examples else 0
+        runs.append(loop.prepare(config, workdir, like=first.get(images)))
+        first.setdefault(images, runs[-1])
     return runs
 
 
@@ -105,28 +118,27 @@ def train(runs: Sequence[loop.Run]) -> list[dict[str, Any] | NonFiniteLoss]:
             f"Received runs that are no fleet; they may differ in {allowed} alone, on "
             "one device, from their start. Train them one after another."
         )
-    first, start = runs[0], time.monotonic()
-    state = _stack([run.setup.initial_state() for run in runs])
-    held = [run.setup.examples for run in runs]
-    in_memory = [each for each in held if isinstance(each, Examples)]
-    given = jnp.stack([each.given for each in in_memory])
-    examples = in_memory[0]._replace(given=given)
-    steps = _mapped_steps(first)
+    first, config = runs[0], runs[0].config
     with contextlib.ExitStack() as stack:
         asked = stack.enter_context(Requests(first.setup.layout))
-        members = [_open(run, stack) for run in runs]
-        for epoch in range(first.config.epochs):
+        members, began, state = _open(runs, stack)
+        examples, axes = _examples(runs)
+        steps = _mapped_steps(first, axes)
+        evaluate = side_by_side.Evaluators(runs, axes)
+        for epoch in range(began, config.epochs):
             state, measured = _epoch(runs, steps, state, examples, epoch)
             request = asked.read(asked.share())
             ends = request != NOTHING
-            for i, member in enumerate(members):
+            figures: Sequence[dict[str, float] | None] = [None] * len(runs)
+            if saving.is_due(
+                epoch, first.config.eval.every_epochs, first.config.epochs
+            ):
+                figures = evaluate(state, examples)
+            for i, (member, own) in enumerate(zip(members, figures, strict=True)):
                 if member.failure is None:
-                    one = jax.tree.map(lambda x, i=i: x[i], state)
-                    rows = [
-                        {n: float(x[i]) for n, x in row.items()} for row in measured
-                    ]
-                    seconds = time.monotonic() - start
-                    member.failure = _finish_epoch(member, one, rows, seconds, ends)
+                    one = side_by_side.take(state, i)
+                    rows = _rows(measured, i)
+                    member.failure = _finish_epoch(member, one, rows, own, ends)
             if ends and not asked.hand_on(request):
                 raise loop.interrupted(first, request, epoch + 1, 0)
         return [
@@ -135,22 +147,37 @@ def train(runs: Sequence[loop.Run]) -> list[dict[str, Any] | NonFiniteLoss]:
         ]
 
 
-def _mapped_steps(run: loop.Run) -> tuple:
-    """The plain and the ascent step over all runs; the latter None without ascent."""
-    setup = run.setup
+def _examples(runs: Sequence[loop.Run]) -> tuple[Examples, Examples]:
+    """The examples of all runs, and along which axis of theirs the runs lie."""
+    everyone = [run.setup.examples for run in runs]
+    held = [each for each in everyone if isinstance(each, Examples)]  # in memory
     axes: Any = dict.fromkeys(Examples._fields)
-    # Of the examples only the given labels differ, by seed and noise.
-    labels: Any = Examples(**{**axes, "given": 0})
+    # The given labels differ by seed and noise; the images where the seed chooses them.
+    differ = ["given"]
+    if runs[0].config.data.train_examples:
+        differ += ["images", "true"]
+    stacked = {name: jnp.stack([getattr(x, name) for x in held]) for name in differ}
+    return held[0]._replace(**stacked), Examples(**axes | dict.fromkeys(differ, 0))
+
+
+def _mapped_steps(run: loop.Run, axes: Examples) -> tuple:
+    """The plain and the ascent step over all runs; the latter None without ascent.
+
+    They take over the memory of the states.
+    """
+    programs = run.setup.side_by_side()
     return tuple(
-        None if step is None else jax.jit(jax.vmap(step, in_axes=(0, labels, 0, 0)))
-        for step in (setup.plain_step, setup.ascent_step)
+        None
+        if step is None
+        else jax.jit(jax.vmap(step, in_axes=(0, axes, 0, 0)), donate_argnums=0)
+        for step in (programs.plain_step, programs.ascent_step)
     )
 
 
 def _epoch(
     runs: Sequence[loop.Run], steps: tuple, state: State, examples: Examples, epoch: int
-) -> tuple[State, list[dict[str, np.ndarray]]]:
-    """One pass of every run; measured values by name, f[runs], of every step."""
+) -> tuple[State, dict[str, np.ndarray]]:
+    """One pass of every run; measured values by name, f[steps, runs]."""
     setup, settings, measured = runs[0].setup, runs[0].config.sam, []
     orders = zip(
         *(epochs.batches(run.config, run.setup, epoch) for run in runs), strict=True
@@ -166,42 +193,64 @@ def _epoch(
         indices = np.stack([batch for (batch,) in batches])
         state, new = steps[ascends](state, examples, given, indices)
         measured.append(new)
-    return state, jax.device_get(measured)
+    fetched = jax.device_get(measured)
+    return state, {n: np.stack([row[n] for row in fetched]) for n in fetched[0]}
 
 
-def _open(run: loop.Run, stack: contextlib.ExitStack) -> Member:
-    stack.enter_context(lock.held(run.workdir))
-    saver = saving.Saver(run.config, run.workdir, run.setup.layout)
-    records = writer.Writer(run.workdir, 0, active=True)
-    return Member(run, stack.enter_context(records), stack.enter_context(saver))
+def _rows(measured: dict[str, np.ndarray], i: int) -> list[dict[str, float]]:
+    """What each step of run i has measured."""
+    columns = zip(*(values[:, i].tolist() for values in measured.values()), strict=True)
+    return [dict(zip(measured, values, strict=True)) for values in columns]
+
+
+def _open(
+    runs: Sequence[loop.Run], stack: contextlib.ExitStack
+) -> tuple[list[Member], int, State]:
+    """The runs as members, the epoch after which they go on, and their states."""
+    members, starts = [], []
+    for run in runs:
+        stack.enter_context(lock.held(run.workdir))
+        saver = stack.enter_context(
+            saving.Saver(run.config, run.workdir, run.setup.layout)
+        )
+        start = saver.start(run.setup.initial_state)
+        records = writer.Writer(
+            run.workdir, start.epoch, active=True, last=start.record
+        )
+        began = time.monotonic() - start.seconds
+        members.append(Member(run, stack.enter_context(records), saver, began))
+        starts.append(start)
+    return (
+        members,
+        starts[0].epoch,
+        side_by_side.stack([start.state for start in starts]),
+    )
 
 
 def _finish_epoch(
     member: Member,
     state: State,
     rows: list[dict[str, float]],
-    seconds: float,
+    figures: dict[str, float] | None,
     ends: bool,
 ) -> NonFiniteLoss | None:
-    """Evaluates, records and saves one run; returns why it cannot go on.
+    """Records and saves one run; returns why it cannot go on.
 
     Args:
-      rows: what its steps have measured. ends: whether it is saved whatever is due.
+      rows: what its steps have measured. figures: of its evaluation, None if none was
+        due. ends: whether it is saved whatever is due.
     """
     run, epoch = member.run, len(member.records.history)
     try:
         for step, row in enumerate(rows, start=epoch * run.setup.epoch_steps):
             loop.refuse_non_finite(run, row, step)
         record = epochs.record(run.config, run.setup, epoch, rows)
-        if saving.is_due(epoch, run.config.eval.every_epochs, run.config.epochs):
-            record |= loop.evaluate(run, state, epoch)
+        if figures is not None:
+            loop.refuse_non_finite_figures(run, figures, epoch)
+            record |= figures
     except NonFiniteLoss as error:
         return error
-    record["seconds"] = seconds
+    record["seconds"] = time.monotonic() - member.began
     member.records.write(record)
     member.saver.after_epoch(state, member.records.history, always=ends)
     return None
-
-
-def _stack(states: Sequence[State]) -> State:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)

@@ -261,11 +261,7 @@ def evaluate(run: Run, state: State, epoch: int) -> dict[str, float]:
         )
         averaged = setup.evaluate(state.ema_params, fresh, setup.examples)
         figures |= {f"ema_{name}": value for name, value in averaged.items()}
-    for name, value in figures.items():
-        if not math.isfinite(value):
-            raise NonFiniteLoss(
-                f"{name} is {value} after epoch {epoch + 1}. {_advice(run)}"
-            )
+    refuse_non_finite_figures(run, figures, epoch)
     return figures
 
 
@@ -298,6 +294,17 @@ def refuse_non_finite(run: Run, measured: Mapping[str, float], step: int) -> Non
         if not math.isfinite(measured[name]):
             raise NonFiniteLoss(
                 f"{name} is {measured[name]} at step {step}. {_advice(run)}"
+            )
+
+
+def refuse_non_finite_figures(
+    run: Run, figures: Mapping[str, float], epoch: int
+) -> None:
+    """NonFiniteLoss that names the epoch, if a figure is not finite."""
+    for name, value in figures.items():
+        if not math.isfinite(value):
+            raise NonFiniteLoss(
+                f"{name} is {value} after epoch {epoch + 1}. {_advice(run)}"
             )
 
 

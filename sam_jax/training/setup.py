@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import optax
 
-from sam_jax import data, schedules
+from sam_jax import data, models, schedules
 from sam_jax.core.gradient import Gradient
 from sam_jax.training import (
     checkpoint,
@@ -48,6 +48,7 @@ class Setup:
     evaluate: (params, batch_stats, examples) -> figures.
     fresh_statistics: (params, batch_stats, examples) -> batch_stats.
     initial_state: () -> the state before step 0.
+    side_by_side: () -> programs for `vmap` over the weights of many runs.
     checksum: of the data.
     """
 
@@ -63,6 +64,7 @@ class Setup:
     evaluate: Evaluator
     fresh_statistics: FreshStatistics
     initial_state: Callable[[], states.State]
+    side_by_side: Callable[[], "Programs"]
     checksum: int
 
 
@@ -93,7 +95,8 @@ def build(
         )
     network = problem.create_model(config, num_classes, 1, size, module)
     draws = own.check_network(config, network, examples, num_classes, layout.width)
-    programs = compile_programs(_shared(config), num_classes, layout, module, draws)
+    compiled = _shared(config), num_classes, layout, module, draws
+    programs = compile_programs(*compiled)
     module, loss = programs.module, programs.loss
     problem.check_mask(config, module, examples)
     problem.check_rules(layout, module, examples)
@@ -126,6 +129,7 @@ def build(
             read_weights(config.init_from),
             layout.create,
         ),
+        side_by_side=functools.partial(compile_programs, *compiled, many=True),
         checksum=checksum,
     )
 
@@ -172,7 +176,12 @@ class Programs(NamedTuple):
 
 @functools.lru_cache(maxsize=4)
 def compile_programs(
-    config: Config, num_classes: int, layout: parallel.Layout, module: Any, draws: bool
+    config: Config,
+    num_classes: int,
+    layout: parallel.Layout,
+    module: Any,
+    draws: bool,
+    many: bool = False,
 ) -> Programs:
     """The network and its steps, traced once for runs that differ in data alone.
 
@@ -182,10 +191,13 @@ def compile_programs(
     Args:
       config: as `_shared` makes it.
       module: given from Python, or None. draws: whether the network has dropout.
+      many: whether they are for `vmap` over the weights of many runs.
     """
+    apart = many
 
     def make_module(m: int) -> nn.Module:
-        return problem.create_model(config, num_classes, layout.width, m, module)
+        made = problem.create_model(config, num_classes, layout.width, m, module)
+        return models.side_by_side(made) if apart else made
 
     network, loss = make_module(config.batch_size), problem.create_loss(config)
     optimizer = states.make_optimizer(config.optimizer)

@@ -65,6 +65,25 @@ def test_value_and_gradients(case, dtype, rtol):
     assert_close(jax.jit(gradient(ours))(x, w), jax.jit(gradient(theirs))(x, w), rtol)
 
 
+@every
+def test_columns_give_the_value_and_gradients_of_many_kernels(case):
+    _, theirs, x, w = problem(case)
+    _, _, strides, padding = CASES[case]
+
+    def loss(x, w):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        y = convolution.conv_by_columns(
+            x, w, strides, padding, dimension_numbers=numbers
+        )
+        return jnp.sum(jnp.sin(y))
+
+    many = jnp.stack([w, 1 - w])
+    gradient = functools.partial(jax.value_and_grad, argnums=(0, 1))
+    received = jax.jit(jax.vmap(gradient(loss), (None, 0)))(x, many)
+    expected = jax.jit(jax.vmap(gradient(theirs), (None, 0)))(x, many)
+    assert_close(received, expected, 1e-13)
+
+
 TRANSFORMED = {
     "Hessian product": lambda f: (
         lambda x, w: jax.jvp(lambda w: jax.grad(f, 1)(x, w), (w,), (jnp.cos(w),))[1]

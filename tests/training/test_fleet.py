@@ -3,18 +3,21 @@ import json
 import numpy as np
 import pytest
 
-from sam_jax.training import checkpoint, configuration, fleet, loop, writer
+from sam_jax.analysis import restore
+from sam_jax.training import checkpoint, fleet, loop, writer
 from sam_jax.training.errors import NonFiniteLoss
 from tests.training.problems import tiny
 
+VARIED = ({}, {"seed": 1, "sam__rho": 0.3}, {"l2": 0.0, "schedule__peak": 0.05})
+
+
+def configs(varied=VARIED, **changes):
+    return [tiny(**{"sam__kind": "sam", **changes, **some}) for some in varied]
+
 
 def prepare(folder, **changes):
-    base = {"sam__kind": "sam"}
-    varied = [{}, {"seed": 1, "sam__rho": 0.3}, {"l2": 0.0, "schedule__peak": 0.05}]
-    return [
-        loop.prepare(tiny(**base, **changes, **some), folder / str(i))
-        for i, some in enumerate(varied)
-    ]
+    planned = [(c, folder / str(i)) for i, c in enumerate(configs(**changes))]
+    return fleet.prepare(planned)
 
 
 def final_state(workdir):
@@ -22,15 +25,38 @@ def final_state(workdir):
         return saved.restore().state
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{"sam__start_epoch": 1}, {"ema__decay": 0.5, "data__noise__fraction": 0.4}],
-)
+SMALL = {"batch_size": 128, "eval__batch_size": 512}
+CONVOLUTIONAL = {"model__name": "conv_net", "model__widths": (4, 6), **SMALL}
+ATTACKED = {
+    "attack__kind": "adversarial",
+    "attack__eps": 0.1,
+    "attack__step_size": 0.05,
+}
+CASES = {
+    "late ascent": {"sam__start_epoch": 1},
+    "noise and an average": {"ema__decay": 0.5, "data__noise__fraction": 0.4},
+    "examples that the seed chooses": {"data__train_examples": 500, **SMALL},
+    "convolutions": CONVOLUTIONAL,
+    "groups of examples": {**CONVOLUTIONAL, "sam__kind": "sum_max", "sam__m": 4},
+    "BatchNorm": {
+        "model__name": "preact_resnet10",
+        "model__width": 2,
+        "epochs": 1,
+        "ema__decay": 0.5,
+        **SMALL,
+    },
+    "attacks": {**CONVOLUTIONAL, **ATTACKED, "attack__eval_steps": 2, "epochs": 1},
+    "noise of some, and so other parts": {
+        "varied": ({}, {"data__noise__fraction": 0.4}),
+    },
+}
+
+
+@pytest.mark.parametrize("changes", CASES.values(), ids=CASES)
 def test_a_fleet_is_its_runs_one_by_one(tmp_path, changes):
     received = fleet.train(prepare(tmp_path / "fleet", **changes))
-    alone = prepare(tmp_path / "alone", **changes)
-    for i, run in enumerate(alone):
-        expected = loop.train(run, silent=True)
+    for i, config in enumerate(configs(**changes)):
+        expected = loop.run(config, tmp_path / "alone" / str(i), silent=True)
         for name, value in expected.items():
             if name != "seconds":
                 assert received[i][name] == pytest.approx(value, rel=1e-9), name
@@ -47,6 +73,19 @@ def test_a_fleet_is_its_runs_one_by_one(tmp_path, changes):
             assert ours["running_loss"] == pytest.approx(theirs["running_loss"])
 
 
+def test_a_fleet_goes_on_from_an_epoch_that_its_runs_have_saved(tmp_path):
+    whole = fleet.train(prepare(tmp_path / "whole", epochs=3, checkpoint__keep=3))
+    for i, config in enumerate(configs(epochs=3, checkpoint__keep=3)):
+        loop.run(config, tmp_path / "source" / str(i), silent=True)
+        restore.branch(tmp_path / "source" / str(i), 1, config, tmp_path / str(i))
+    received = fleet.train(prepare(tmp_path, epochs=3, checkpoint__keep=3))
+    for ours, theirs in zip(received, whole, strict=True):
+        assert ours["epochs"] == 3
+        assert ours["test_loss_last"] == pytest.approx(theirs["test_loss_last"])
+    records = writer.read_records(tmp_path / "0" / "metrics.jsonl")
+    assert [record["epoch"] for record in records] == [1, 2, 3]
+
+
 def test_a_run_that_diverges_stops_alone(tmp_path):
     runs = prepare(tmp_path)
     config = tiny(sam__kind="sam", schedule__peak=1e300)
@@ -61,7 +100,9 @@ def test_a_run_that_diverges_stops_alone(tmp_path):
 
 def test_what_is_no_fleet_is_refused(tmp_path):
     runs = prepare(tmp_path)
-    other = loop.prepare(tiny(sam__kind="sam", epochs=3), tmp_path / "other")
+    other = loop.prepare(
+        tiny(sam__kind="sam", epochs=3, checkpoint__keep=3), tmp_path / "other"
+    )
 
     def fits(some):
         return fleet.fits([(run.config, run.workdir) for run in some])
@@ -73,14 +114,3 @@ def test_what_is_no_fleet_is_refused(tmp_path):
             fleet.train(some)
     loop.train(runs[0], silent=True)
     assert not fits(runs)  # one of them has begun
-
-
-def test_runs_on_examples_that_their_seeds_choose_share_none(tmp_path):
-    """A fleet has one set of images: with other images they would get other labels."""
-
-    def fits(**changes):
-        configs = [configuration.check(tiny(seed=i, **changes)) for i in range(2)]
-        return fleet.fits([(c, tmp_path / str(i)) for i, c in enumerate(configs)])
-
-    assert fits()
-    assert not fits(data__train_examples=500)
