@@ -15,6 +15,7 @@ from absl import app, flags, logging
 from experiments.benchmarks import (
     attacks,
     family,
+    fleets,
     flows,
     growth,
     peers,
@@ -33,6 +34,7 @@ SUITES = {
     "startup": startup.first_step,
     "sam": steps.sam_against_erm,
     "family": family.over_plain_steps,
+    "fleets": fleets.against_one,
     "feed": steps.feed_against_step,
     "trainer": trainer.against_hand_written,
     "sharded": sharded.against_plain,

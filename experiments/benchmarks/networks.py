@@ -83,11 +83,16 @@ def make_gpt(depth: int, n: int) -> Problem:
     return Problem(Objective(predict, loss), params, {"tokens": tokens})
 
 
-def make(name: str, n: int) -> Problem:
-    """A network with fresh parameters and n random examples."""
+def make(name: str, n: int, *, side_by_side: bool = False) -> Problem:
+    """A network with fresh parameters and n random examples.
+
+    Args:
+      side_by_side: whether it is for `vmap` over its weights.
+    """
     if name == "GPT d256, 4 layers":
         return make_gpt(4, n)
     module, shape = NETWORKS[name]
+    module = models.side_by_side(module) if side_by_side else module
     random = np.random.default_rng(0)
     if isinstance(module, Encoder):
         inputs = jnp.asarray(random.integers(0, module.tokens, (n, *shape)))

@@ -51,6 +51,8 @@ def execute(name: str, scale: str, out: output.Path, workers: int = 1) -> list[C
     seconds = time.perf_counter() - start + sum(map(_training_seconds, inputs[1:]))
     out.mkdir(parents=True, exist_ok=True)
     record |= {"methods": registry.methods(name, scale), **environment()}
+    if devices := sorted(set().union(*map(_devices, inputs[1:]))):
+        record["trained_on"] = devices
     record["seconds"] = round(seconds, 1)
     output.write_json(out / SETTINGS, record)
     output.write_arrays(out / ARRAYS, arrays)
@@ -210,6 +212,11 @@ def _inputs(module: ModuleType, scale: str, out: pathlib.Path, workers: int) -> 
 def _training_seconds(trained: Mapping[Key, TrainedRun]) -> float:
     """What all runs took, one after another, whenever they were trained."""
     return sum(run.summary.get("seconds", 0.0) for run in trained.values())
+
+
+def _devices(trained: Mapping[Key, TrainedRun]) -> set[str]:
+    """What the runs were trained on, as far as their summaries say so."""
+    return {r.summary["device"] for r in trained.values() if "device" in r.summary}
 
 
 def draw(name: str, out: output.Path) -> None:

@@ -49,7 +49,7 @@ PARTS = (
         "Deep networks, clean labels (Fig. 2, 10, 11)",
         "SAM generalises better than ERM, already if it comes in for the last tenth of "
         "the training; normalised or not makes no difference.",
-        ("fig2", "fig10", "fig11"),
+        ("fig2", "early_switch", "fig10", "fig11"),
     ),
     Part(
         "noise",

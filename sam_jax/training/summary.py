@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from sam_jax import output
@@ -123,11 +124,11 @@ def table(summaries: Mapping[str, Mapping[str, Any]]) -> str:
 def write(
     workdir: str | pathlib.Path, label: str, history: Sequence[Record]
 ) -> dict[str, Any]:
-    """Writes summary.json and curves.png, and returns the summary."""
+    """Writes summary.json and curves.png, and returns the summary, with the device."""
     from sam_jax import plotting  # late: matplotlib is not needed to train
 
     workdir = pathlib.Path(workdir)
-    summary = summarize(history)
+    summary = summarize(history) | {"device": jax.devices()[0].device_kind}
     output.write_json(workdir / "summary.json", summary)
     lines = {label + suffix: line for suffix, line in curves(history).items()}
     plotting.save(plotting.training_curves(lines), workdir / "curves.png")

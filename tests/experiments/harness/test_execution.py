@@ -9,7 +9,9 @@ import pytest
 
 from experiments import __main__ as cli
 from experiments.harness import execution, registry, training
+from experiments.harness.runs import PlannedRun, TrainedRun
 from sam_jax import plotting
+from tests.training.problems import tiny
 
 
 def test_a_run_writes_settings_arrays_claims_and_figure(module, tmp_path):
@@ -43,6 +45,20 @@ def test_figures_are_drawn_from_the_saved_arrays(module, tmp_path):
     np.savez(tmp_path / "arrays.npz", **changed)
     execution.draw("fake", tmp_path)
     np.testing.assert_array_equal(seen[0]["runs"], changed["runs"])
+
+
+def test_settings_say_what_the_runs_were_trained_on(module, tmp_path, monkeypatch):
+    def trained(*devices):
+        summaries = [{"device": device} for device in devices] + [{}]
+        runs = [TrainedRun(tmp_path, summary, []) for summary in summaries]
+        monkeypatch.setattr(training, "train", lambda *_, **__: dict(enumerate(runs)))
+        execution.execute("fake", "cpu", tmp_path)
+        return json.loads((tmp_path / "settings.json").read_text()).get("trained_on")
+
+    module.runs, plain = (lambda _: {("erm", 0): PlannedRun(tiny())}), module.run
+    module.run = lambda settings, trained: plain(settings)
+    assert trained("H100", "cpu", "cpu") == ["H100", "cpu"]
+    assert trained() is None  # by a version that did not say
 
 
 def test_experiments_on_the_same_networks_train_them_once(tmp_path, monkeypatch):

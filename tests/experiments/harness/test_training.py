@@ -152,3 +152,39 @@ def test_fleets_are_formed_by_configuration_and_held_one_at_a_time(
     trained = training.train(planned, tmp_path, lambda _: None, together=True)
     assert sorted(seen, key=str) == sorted([({m}, 3, 1) for m in sizes], key=str)
     assert all(run.summary == {} for run in trained.values())
+
+
+def test_runs_that_go_on_from_others_are_a_fleet_after_them(tmp_path, monkeypatch):
+    switched = {"sam__start_epoch": 1, "sam__kind": "sam"}
+    planned = {
+        ("erm", seed): PlannedRun(tiny(seed=seed, checkpoint__keep=2))
+        for seed in (0, 1)
+    }
+    planned |= {
+        ("late", seed): PlannedRun(tiny(seed=seed, **switched), ("erm", seed), 1)
+        for seed in (0, 1)
+    }
+    alone = training.train(planned, tmp_path / "alone", lambda _: None)
+    monkeypatch.setattr(loop, "run", None)  # not needed
+    found = training.train(planned, tmp_path / "fleet", lambda _: None, together=True)
+    for key, run in alone.items():
+        received = found[key].summary
+        for name, value in run.summary.items():
+            if name not in ("seconds", "device"):
+                assert received[name] == pytest.approx(value, rel=1e-9), (key, name)
+
+
+def test_a_fleet_that_memory_does_not_hold_is_trained_in_halves(tmp_path, monkeypatch):
+    train, sizes = fleet.train, []
+
+    def limited(fleet_runs):
+        sizes.append(len(fleet_runs))
+        if len(fleet_runs) > 2:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+        return train(fleet_runs)
+
+    monkeypatch.setattr(fleet, "train", limited)
+    monkeypatch.setattr(loop, "run", None)  # not needed
+    found = training.train(grid(), tmp_path, lambda _: None, together=True)
+    assert sizes == [4, 2, 2]
+    assert all(run.summary for run in found.values())
