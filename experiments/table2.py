@@ -23,6 +23,11 @@ LABELS = {
     "gce": "GCE",
     "gce_sam": "GCE + SAM",
 }
+NAMES = {
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "fashion_mnist": "Fashion-MNIST",
+}
 AVERAGED = {f"{key}_ema": f"{label} + EMA" for key, label in LABELS.items()}
 PAPER = {key: dict(zip(COLUMNS, row, strict=True)) for key, row in TABLE_2.items()}
 # The table's rows from the literature, in the order of the columns above.
@@ -153,7 +158,7 @@ def _paper(better: str, worse: str, column: str) -> str | None:
 
 def _title(column: str) -> str:
     data, noise = column.rsplit("_", 1)
-    return f"{data}, {noise}% noise"
+    return f"{NAMES.get(data, data)}, {noise}% noise"
 
 
 def plot(arrays: Arrays) -> plotting.Figure:
@@ -165,12 +170,23 @@ def plot(arrays: Arrays) -> plotting.Figure:
     for i, column in enumerate(columns):
         known = {f"{column}_{key}": labels[key] for key in order}
         bars, curves = axes[i], axes[len(columns) + i]
-        comparison_plots.draw_bars(bars, arrays, known)
+        comparison_plots.draw_bars(bars, arrays, known, cycle=len(LABELS))
         bars.set_title(_title(column))
         if column in COLUMNS:
             _draw_literature(bars, column, order)
-        comparison_plots.draw_curves(curves, arrays, known)
+        _draw_curves(curves, arrays, column)
     return figure
+
+
+def _draw_curves(axes: plotting.Axes, arrays: Arrays, column: str) -> None:
+    """Test errors, those of averages dashed; the first epochs lie above the picture."""
+    for labels, style in ((LABELS, "-"), (AVERAGED, "--")):
+        known = {f"{column}_{key}": label for key, label in labels.items()}
+        comparison_plots.draw_curves(axes, arrays, known, linestyle=style)
+    later = arrays["epoch"] > arrays["epoch"][-1] / 4
+    highest = max(line.get_ydata()[later].max() for line in axes.get_lines())
+    axes.set_ylim(0, 1.6 * highest)
+    axes.legend(frameon=False, fontsize="x-small", ncol=2, loc="upper right")
 
 
 def _draw_literature(bars: plotting.Axes, column: str, order: tuple[str, ...]) -> None:

@@ -18,6 +18,7 @@ def draw_curves(
     title: str = "",
     ylabel: str = "test error (%)",
     percent: bool = True,
+    linestyle: str = "-",
 ) -> None:
     """Means over seeds and bands, of each method at its rho, over epochs.
 
@@ -30,7 +31,8 @@ def draw_curves(
         if len(arrays[f"{key}_rho"]) > 1:
             label = f"{label}, rho = {comparison.rho(arrays, key):g}"
         color = plotting.COLORS[i % len(plotting.COLORS)]
-        plotting.band(axes, arrays["epoch"], curve, label=label, color=color)
+        line = {"label": label, "color": color, "linestyle": linestyle}
+        plotting.band(axes, arrays["epoch"], curve, **line)
     axes.set(xlabel="epoch", ylabel=ylabel, title=title)
     if percent:
         axes.set_ylim(bottom=0)
@@ -82,12 +84,18 @@ def draw_bars(
     name: str = "best",
     *,
     ylabel: str = "test error, best by validation (%)",
+    cycle: int = len(plotting.COLORS),
 ) -> None:
-    """A bar a method, with every seed as a point."""
+    """A bar a method, with every seed as a point.
+
+    Args:
+      cycle: after so many methods the colours come again, hatched.
+    """
     for i, key in enumerate(methods):
         errors = 100 * comparison.chosen(arrays, key, name)
-        color = plotting.COLORS[i % len(plotting.COLORS)]
-        axes.bar(i, errors.mean(), color=color, alpha=0.4)
+        color = plotting.COLORS[i % cycle]
+        hatch = "//" if i >= cycle else None
+        axes.bar(i, errors.mean(), color=color, alpha=0.4, hatch=hatch)
         axes.plot(np.full(len(errors), i), errors, ".", color=color)
     axes.set_xticks(range(len(methods)), methods.values(), rotation=20, ha="right")
     axes.set(ylabel=ylabel)
