@@ -60,7 +60,8 @@ SCALES = {
     ),
     "fashion": Settings(
         seeds=(0, 1, 2, 3, 4),
-        rho=(0.003, 0.01, 0.03, 0.1, 0.3),
+        rho=(0.003, 0.01, 0.03, 0.1),
+        tuning=comparison.FASHION_TUNING,
         recipe="fashion",
     ),
     "paper": Settings(),

@@ -116,7 +116,7 @@ def train(runs: Sequence[loop.Run]) -> list[dict[str, Any] | NonFiniteLoss]:
         allowed = ", ".join(sorted(names(Change.MEMBER)))
         raise ValueError(
             f"Received runs that are no fleet; they may differ in {allowed} alone, on "
-            "one device, from their start. Train them one after another."
+            "one device, after the same epoch. Train them one after another."
         )
     first, config = runs[0], runs[0].config
     with contextlib.ExitStack() as stack:
@@ -129,11 +129,8 @@ def train(runs: Sequence[loop.Run]) -> list[dict[str, Any] | NonFiniteLoss]:
             state, measured = _epoch(runs, steps, state, examples, epoch)
             request = asked.read(asked.share())
             ends = request != NOTHING
-            figures: Sequence[dict[str, float] | None] = [None] * len(runs)
-            if saving.is_due(
-                epoch, first.config.eval.every_epochs, first.config.epochs
-            ):
-                figures = evaluate(state, examples)
+            due = saving.is_due(epoch, config.eval.every_epochs, config.epochs)
+            figures = evaluate(state, examples) if due else [None] * len(runs)
             for i, (member, own) in enumerate(zip(members, figures, strict=True)):
                 if member.failure is None:
                     one = side_by_side.take(state, i)
@@ -220,11 +217,8 @@ def _open(
         began = time.monotonic() - start.seconds
         members.append(Member(run, stack.enter_context(records), saver, began))
         starts.append(start)
-    return (
-        members,
-        starts[0].epoch,
-        side_by_side.stack([start.state for start in starts]),
-    )
+    state = side_by_side.stack([start.state for start in starts])
+    return members, starts[0].epoch, state
 
 
 def _finish_epoch(
