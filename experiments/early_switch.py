@@ -48,16 +48,16 @@ SCALES = {
 def methods(settings: Settings) -> list[comparison.Method]:
     """ERM, SAM, and SAM up to each of SWITCHES."""
     found = []
-    for kind, label in (("erm", "ERM"), ("sam", "SAM")):
+    for kind, grid in (("erm", ()), ("sam", settings.rho)):
         config = cifar10.get_config(variants(kind, settings.recipe))
         config = changed(config, settings.changes)
         config.checkpoint.update(every_epochs=config.epochs // 20, keep=20)
-        grid = settings.rho if kind == "sam" else ()
-        found.append(comparison.Method(kind, label, config, grid))
+        found.append(comparison.Method(kind, LABELS[kind], config, grid))
     for twentieths, words in SWITCHES.items():
         config = found[1].config.copy_and_resolve_references()
         config.sam.stop_epoch = twentieths * (config.epochs // 20)
-        found.append(comparison.Method(_key(twentieths), _label(words), config, grid))
+        key, label = _key(twentieths), _label(words)
+        found.append(comparison.Method(key, label, config, settings.rho))
     return found
 
 
@@ -88,9 +88,14 @@ def runs(settings: Settings) -> dict[Key, PlannedRun]:
 
 
 def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
-    """Curves of all runs; loss_at_switch f[switches, seeds], of SAM's chosen runs."""
+    """Curves of all runs; loss_at_switch f[switches, seeds], of SAM's chosen runs.
+
+    Those that go on from SAM's have its validation errors: they are at its rho.
+    """
     found = methods(settings)
     arrays = comparison.collect(found, settings.seeds, trained, curves=CURVES)
+    for method in found[2:]:
+        arrays[f"{method.key}_validation"] = arrays["sam_validation"]
     loss = comparison.chosen(arrays, "sam", "loss")
     stops = [method.config.sam.stop_epoch for method in found[2:]]
     at = [int(np.flatnonzero(arrays["epoch"] == stop)[0]) for stop in stops]

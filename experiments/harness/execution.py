@@ -206,7 +206,10 @@ def _inputs(module: ModuleType, scale: str, out: pathlib.Path, workers: int) -> 
         folder = out.parent / module.SHARED / (chosen.recipe or scale) / RUNS
     others = [out.parent / name / RUNS for name in getattr(module, "TAKES", ())]
     sharing.take(runs, folder, others)
-    return chosen, training.train(runs, folder, report, workers=workers)
+    together = False if alone else None
+    return chosen, training.train(
+        runs, folder, report, workers=workers, together=together
+    )
 
 
 def _training_seconds(trained: Mapping[Key, TrainedRun]) -> float:

@@ -79,7 +79,7 @@ def _train(
 ) -> dict[Key, TrainedRun]:
     """Trains runs, whatever their trials say; TrainingError for those that failed."""
     if together:
-        train_fleets(planned, folder)
+        train_fleets(planned, folder, tell)
     left = unfinished(planned, folder)
     if workers > 1 and len(left) > 1:
         failures = jobs.train(left, folder, attempt, workers, tell)
@@ -124,53 +124,75 @@ def attempt(key: Key, plan: PlannedRun, folder: pathlib.Path) -> str:
     return f"{describe(trained)} ({time.perf_counter() - start:.0f} s)"
 
 
-def train_fleets(planned: Mapping[Key, PlannedRun], folder: pathlib.Path) -> None:
+def train_fleets(
+    planned: Mapping[Key, PlannedRun],
+    folder: pathlib.Path,
+    tell: Callable[[Key, str], None],
+) -> None:
     """Trains those unfinished runs together that may be, and leaves the others.
 
     Those that go on from another run come after it. Fleets are formed of
-    configurations; one fleet is prepared, and in memory, at once.
+    configurations and epochs; one fleet is prepared, and in memory, at once.
     """
     for later in (False, True):
-        left = [
-            (configuration.check(plan.config), folder / folder_name(key))
+        left = {
+            folder / folder_name(key): (key, configuration.check(plan.config))
             for key, plan in unfinished(planned, folder).items()
-            if (plan.parent is not None) == later and branched(key, plan, folder)
-        ]
-        left.sort(key=lambda pair: fleet.likeness(pair[0]))
-        for _, alike in itertools.groupby(left, lambda pair: fleet.likeness(pair[0])):
-            members = list(alike)
+            if (plan.parent is not None) == later and start(key, plan, folder)
+        }
+        likeness = {
+            workdir: (*fleet.likeness(config), str(fleet.progress(workdir)))
+            for workdir, (_, config) in left.items()
+        }
+        ordered = sorted(left, key=likeness.__getitem__)
+        for _, alike in itertools.groupby(ordered, likeness.__getitem__):
+            members = [(left[workdir][1], workdir) for workdir in alike]
             for i in range(0, len(members), FLEET):
-                if fleet.fits(members[i : i + FLEET]):
-                    _train_fleet(members[i : i + FLEET])
+                for workdir in _train_fleet(members[i : i + FLEET]):
+                    tell(left[workdir][0], describe(read(workdir)))
 
 
-def branched(key: Key, plan: PlannedRun, folder: pathlib.Path) -> bool:
-    """Whether a run has a state to begin with, which of one that goes on from another
-    is that of its parent.
+def start(key: Key, plan: PlannedRun, folder: pathlib.Path) -> bool:
+    """Makes the folder of a run that goes on from another; whether there is a state to
+    begin with.
     """
     if plan.parent is None:
         return True
     source = folder / folder_name(plan.parent)
     if not (source / "summary.json").exists():
         return False
-    restore.branch(source, plan.epoch, plan.config, folder / folder_name(key))
+    try:
+        restore.branch(source, plan.epoch, plan.config, folder / folder_name(key))
+    except (ValueError, OSError, TrainingError):
+        return False  # said when it is trained alone
     return True
 
 
-def _train_fleet(members: list[tuple[configuration.Config, pathlib.Path]]) -> None:
-    """Trains a fleet; one that the memory does not hold, in halves."""
+def _train_fleet(
+    members: list[tuple[configuration.Config, pathlib.Path]],
+) -> list[pathlib.Path]:
+    """Trains a fleet, in halves if the memory does not hold it; those that are
+    finished. What goes wrong otherwise is said when they are trained alone.
+    """
+    if not fleet.fits(members):
+        return []
+    half = len(members) // 2
     try:
-        results = fleet.train(runs := fleet.prepare(members))
+        fleet.train(fleet.prepare(members), _note_failure)
+        return [workdir for _, workdir in members]
+    except Interrupted:
+        raise
+    except (ValueError, OSError, TrainingError):
+        return []
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error) or len(members) < 2:
+        if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        for half in (members[: len(members) // 2], members[len(members) // 2 :]):
-            if fleet.fits(half):
-                _train_fleet(half)
-        return
-    for run, result in zip(runs, results, strict=True):
-        if isinstance(result, NonFiniteLoss):
-            output.write_json(run.workdir / FAILURE, str(result))
+    # Not before the error is gone, which holds on to the arrays of the whole fleet.
+    return _train_fleet(members[:half]) + _train_fleet(members[half:])
+
+
+def _note_failure(run: loop.Run, error: NonFiniteLoss) -> None:
+    output.write_json(run.workdir / FAILURE, str(error))
 
 
 def run(config: ConfigDict, workdir: output.Path) -> TrainedRun:

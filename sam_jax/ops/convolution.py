@@ -11,9 +11,10 @@ XLA's CPU backend
   neither is fast at few channels, as a first layer has them;
 - multiplies zeros in the image gradient of a strided convolution.
 
-This is `lax.conv_general_dilated` with other rules for these cases, and nothing
-else: bilinear, so that forward mode and Hessian products work, and on other backends
-compiled to what lax gives. `convolution_forms` has what is computed instead.
+`conv_general_dilated` is lax's with other rules for these cases, and nothing else:
+bilinear, so that forward mode and Hessian products work, and on other backends
+compiled to what lax gives. `conv_by_columns` is for networks side by side, on any
+backend. `convolution_forms` has what is computed instead.
 """
 
 import functools

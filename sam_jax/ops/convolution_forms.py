@@ -1,4 +1,5 @@
-"""Convolutions in forms that XLA's CPU backend is fast at.
+"""Convolutions in other forms: those that XLA's CPU backend is fast at, and the one
+for many kernels at once.
 
 All are ungrouped, undilated convolutions of [N, H, W, C] images with a
 [height, width, C, D] kernel, and take the parameters of `conv_general_dilated_p`.
@@ -63,7 +64,7 @@ def weight_gradient(
 def by_columns(x: jax.Array, w: jax.Array, **params: Any) -> jax.Array:
     """The convolution as one matrix product, the pixels under all offsets side by side.
 
-    They take the memory of as many images as the kernel has offsets.
+    At stride 1 they take the memory of as many images as the kernel has offsets.
     """
     positions = _positions(x.shape[1:3], w.shape[:2], **params)
     columns = _columns(x, w.shape[:2], positions, **params)

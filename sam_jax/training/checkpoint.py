@@ -40,17 +40,23 @@ class Saved(NamedTuple):
 
 
 class Preserved:
-    """Orbax's question which checkpoints stay: the newest ones, and the best."""
+    """Orbax's question which checkpoints stay: the newest of those that were due, the
+    best, and the newest of all.
+    """
 
-    def __init__(self, keep: int):
-        """keep: newest checkpoints that stay; `best`: number of one more, if any."""
-        self.keep = keep
+    def __init__(self, keep: int, is_due: Callable[[int], bool]):
+        """keep: newest due checkpoints that stay; `best`: number of one more, if any.
+        is_due: of a number; others were written for the best epoch, or at an end.
+        """
+        self.keep, self.is_due = keep, is_due
         self.best: int | None = None
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list:
         """Whether each of them stays; they come in the order of their numbers."""
-        first = len(checkpoints) - self.keep
-        return [i >= first or c.step == self.best for i, c in enumerate(checkpoints)]
+        numbers = [checkpoint.step for checkpoint in checkpoints]
+        due = [number for number in numbers if self.is_due(number)]
+        stay = {*due[-self.keep :], self.best, *numbers[-1:]}
+        return [number in stay for number in numbers]
 
 
 class Checkpoints:
@@ -64,19 +70,21 @@ class Checkpoints:
         read_only: bool = False,
         run: str | None = None,
         unit: str = "epoch",
+        is_due: Callable[[int], bool] = lambda _: True,
     ):
         """Touches nothing yet.
 
         Args:
-          keep: newest checkpoints kept.
+          keep: newest checkpoints kept, of those that are due.
           read_only: change nothing in the directory, as in another run's.
           run: `config.fingerprint` of the run, kept in every checkpoint, and asked of
             every one that is read; None to read those of any run.
           unit: what they are numbered by, for messages.
+          is_due: whether the checkpoint of a number is one of those that are asked for.
         """
         self._run, self._unit = run, unit
         self.directory = pathlib.Path(directory).absolute()
-        self._preserved, self._read_only = Preserved(keep), read_only
+        self._preserved, self._read_only = Preserved(keep, is_due), read_only
         self._written = 0  # the number of the one that was written last
 
     @functools.cached_property

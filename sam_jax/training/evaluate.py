@@ -60,13 +60,8 @@ class Evaluator:
         self._parts = {name: part for name, part in parts.items() if len(part)}
         used = np.unique(np.concatenate([*self._parts.values()]))
         needed = -(-len(used) // layout.shares) * layout.shares
-        self.batches = [
-            (
-                batch,
-                np.stack([np.isin(batch, p) & real for p in self._parts.values()], 1),
-            )
-            for batch, real in _padded(used, min(batch_size, needed))
-        ]
+        padded = _padded(used, min(batch_size, needed))
+        self.batches = [(batch, self._members(batch, real)) for batch, real in padded]
         self._sums = mapped_sums(module, loss, layout)
 
     def _members(self, batch: np.ndarray, real: np.ndarray) -> np.ndarray:
@@ -75,8 +70,10 @@ class Evaluator:
         return np.stack(found, 1)
 
     @property
-    def shape(self) -> tuple:
-        """Equal for evaluators that `fleet` may make one of."""
+    def form(self) -> tuple:
+        """Names of parts and shapes of batches, equal for evaluators that
+        `fleet_evaluation` may make one of.
+        """
         return tuple(self._parts), [batch.shape for batch, _ in self.batches]
 
     def __call__(

@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -24,16 +24,16 @@ from sam_jax.training import (
     checkpoint,
     configuration,
     epochs,
+    fleet_evaluation,
     lock,
     loop,
     parallel,
     saving,
-    side_by_side,
     summary,
     writer,
 )
 from sam_jax.training.configuration import Config
-from sam_jax.training.errors import NonFiniteLoss
+from sam_jax.training.errors import NonFiniteLoss, TrainingError
 from sam_jax.training.examples import Examples
 from sam_jax.training.interruption import NOTHING, Requests
 from sam_jax.training.key_types import Change
@@ -44,14 +44,14 @@ from sam_jax.training.step import Coefficients
 
 @dataclasses.dataclass
 class Member:
-    """A run of the fleet: where it writes, when on `time.monotonic` it would have begun
-    without a pause, and why it has stopped, if it has.
+    """A run of the fleet: where it writes, its share of the seconds, and why it has
+    stopped, if it has.
     """
 
     run: loop.Run
     records: writer.Writer
     saver: saving.Saver
-    began: float
+    seconds: float
     failure: NonFiniteLoss | None = None
 
 
@@ -70,6 +70,7 @@ def fits(planned: Sequence[tuple[Config, pathlib.Path]]) -> bool:
     several, of one likeness, on one device, and all after the same epoch.
     """
     first, _ = planned[0]
+    come_to = {progress(workdir) for _, workdir in planned}
     return (
         len(planned) > 1
         and first.parallel.kind == "pmap"
@@ -77,13 +78,15 @@ def fits(planned: Sequence[tuple[Config, pathlib.Path]]) -> bool:
         and not configuration.ascends_on_own_batch(first.sam.kind)
         and first.data.feed == "memory"
         and len({likeness(config) for config, _ in planned}) == 1
-        and len({_newest(workdir) for _, workdir in planned}) == 1
-        and not any((workdir / "unfinished").exists() for _, workdir in planned)
+        and len(come_to) == 1
+        and None not in come_to
     )
 
 
-def _newest(workdir: pathlib.Path) -> int:
-    """The epoch of a run's newest checkpoint, 0 for none."""
+def progress(workdir: pathlib.Path) -> int | None:
+    """The epoch of a run's newest checkpoint, 0 for none; None in the midst of one."""
+    if (workdir / "unfinished").exists():
+        return None
     directory = workdir / "checkpoints"
     with checkpoint.Checkpoints(directory, read_only=True) as checkpoints:
         return max(checkpoints.numbers(), default=0)
@@ -104,13 +107,21 @@ def prepare(planned: Sequence[tuple[Config, pathlib.Path]]) -> list[loop.Run]:
     return runs
 
 
-def train(runs: Sequence[loop.Run]) -> list[dict[str, Any] | NonFiniteLoss]:
+def train(
+    runs: Sequence[loop.Run],
+    on_failure: Callable[[loop.Run, NonFiniteLoss], None] = lambda *_: None,
+) -> list[dict[str, Any] | NonFiniteLoss]:
     """Trains all runs of a fleet to their last epoch, as `loop.train` does one.
 
-    A loss that is not finite stops that run alone.
+    A loss that is not finite stops that run alone. A signal ends the fleet after the
+    epoch that it comes in, which is saved.
+
+    Args:
+      on_failure: is told of a run that is stopped, at once.
 
     Returns: summaries, in order; for a run that was stopped, the error.
-    Raises: ValueError for runs that do not fit together.
+    Raises: ValueError for runs that do not fit together; TrainingError for some that
+      have come to another epoch, since a checkpoint of theirs was damaged.
     """
     if not fits([(run.config, run.workdir) for run in runs]):
         allowed = ", ".join(sorted(names(Change.MEMBER)))
@@ -124,20 +135,29 @@ def train(runs: Sequence[loop.Run]) -> list[dict[str, Any] | NonFiniteLoss]:
         members, began, state = _open(runs, stack)
         examples, axes = _examples(runs)
         steps = _mapped_steps(first, axes)
-        evaluate = side_by_side.Evaluators(runs, axes)
+        evaluate = fleet_evaluation.Evaluators(runs, axes)
         for epoch in range(began, config.epochs):
+            alive = [member for member in members if member.failure is None]
+            if not alive:
+                break
+            start = time.monotonic()
             state, measured = _epoch(runs, steps, state, examples, epoch)
-            request = asked.read(asked.share())
-            ends = request != NOTHING
             due = saving.is_due(epoch, config.eval.every_epochs, config.epochs)
             figures = evaluate(state, examples) if due else [None] * len(runs)
+            ends = (request := asked.read(asked.share())) != NOTHING
             for i, (member, own) in enumerate(zip(members, figures, strict=True)):
                 if member.failure is None:
-                    one = side_by_side.take(state, i)
+                    member.seconds += (time.monotonic() - start) / len(alive)
+                    one = fleet_evaluation.take(state, i)
                     rows = _rows(measured, i)
                     member.failure = _finish_epoch(member, one, rows, own, ends)
-            if ends and not asked.hand_on(request):
-                raise loop.interrupted(first, request, epoch + 1, 0)
+                    if member.failure is not None:
+                        on_failure(member.run, member.failure)
+            if ends:
+                for member in members:
+                    member.saver.wait()
+                if not asked.hand_on(request):
+                    raise loop.interrupted(first, request, epoch + 1, 0)
         return [
             m.failure or summary.write(m.run.workdir, m.run.label, m.records.history)
             for m in members
@@ -162,7 +182,7 @@ def _mapped_steps(run: loop.Run, axes: Examples) -> tuple:
 
     They take over the memory of the states.
     """
-    programs = run.setup.side_by_side()
+    programs = run.setup.many_programs()
     return tuple(
         None
         if step is None
@@ -214,10 +234,15 @@ def _open(
         records = writer.Writer(
             run.workdir, start.epoch, active=True, last=start.record
         )
-        began = time.monotonic() - start.seconds
-        members.append(Member(run, stack.enter_context(records), saver, began))
+        stack.enter_context(records)
+        members.append(Member(run, records, saver, start.seconds))
         starts.append(start)
-    state = side_by_side.stack([start.state for start in starts])
+    if len({start.epoch for start in starts}) > 1:
+        raise TrainingError(
+            "A run of the fleet has come to another epoch than the others, since a "
+            "checkpoint of it is damaged. Train them one after another."
+        )
+    state = fleet_evaluation.stack([start.state for start in starts])
     return members, starts[0].epoch, state
 
 
@@ -244,7 +269,7 @@ def _finish_epoch(
             record |= figures
     except NonFiniteLoss as error:
         return error
-    record["seconds"] = time.monotonic() - member.began
+    record["seconds"] = member.seconds
     member.records.write(record)
     member.saver.after_epoch(state, member.records.history, always=ends)
     return None

@@ -44,7 +44,12 @@ class Saver:
         self._layout = layout
         run = configuration.fingerprint(config)
         self._finished = checkpoint.Checkpoints(
-            workdir / "checkpoints", keep=self._settings.keep, run=run
+            workdir / "checkpoints",
+            keep=self._settings.keep,
+            run=run,
+            is_due=lambda epoch: is_due(
+                epoch - 1, config.checkpoint.every_epochs, config.epochs
+            ),
         )
         self._within = checkpoint.Checkpoints(
             workdir / "unfinished", run=run, unit="step"

@@ -48,7 +48,7 @@ class Setup:
     evaluate: (params, batch_stats, examples) -> figures.
     fresh_statistics: (params, batch_stats, examples) -> batch_stats.
     initial_state: () -> the state before step 0.
-    side_by_side: () -> programs for `vmap` over the weights of many runs.
+    many_programs: () -> programs for `vmap` over the weights of many runs.
     checksum: of the data.
     """
 
@@ -64,7 +64,7 @@ class Setup:
     evaluate: Evaluator
     fresh_statistics: FreshStatistics
     initial_state: Callable[[], states.State]
-    side_by_side: Callable[[], "Programs"]
+    many_programs: Callable[[], "Programs"]
     checksum: int
 
 
@@ -129,7 +129,7 @@ def build(
             read_weights(config.init_from),
             layout.create,
         ),
-        side_by_side=functools.partial(compile_programs, *compiled, many=True),
+        many_programs=functools.partial(compile_programs, *compiled, many=True),
         checksum=checksum,
     )
 
@@ -193,11 +193,10 @@ def compile_programs(
       module: given from Python, or None. draws: whether the network has dropout.
       many: whether they are for `vmap` over the weights of many runs.
     """
-    apart = many
 
     def make_module(m: int) -> nn.Module:
         made = problem.create_model(config, num_classes, layout.width, m, module)
-        return models.side_by_side(made) if apart else made
+        return models.side_by_side(made) if many else made
 
     network, loss = make_module(config.batch_size), problem.create_loss(config)
     optimizer = states.make_optimizer(config.optimizer)

@@ -1,11 +1,12 @@
 import json
+import signal
 
 import numpy as np
 import pytest
 
 from sam_jax.analysis import restore
 from sam_jax.training import checkpoint, fleet, loop, writer
-from sam_jax.training.errors import NonFiniteLoss
+from sam_jax.training.errors import Interrupted, NonFiniteLoss, TrainingError
 from tests.training.problems import tiny
 
 VARIED = ({}, {"seed": 1, "sam__rho": 0.3}, {"l2": 0.0, "schedule__peak": 0.05})
@@ -84,6 +85,73 @@ def test_a_fleet_goes_on_from_an_epoch_that_its_runs_have_saved(tmp_path):
         assert ours["test_loss_last"] == pytest.approx(theirs["test_loss_last"])
     records = writer.read_records(tmp_path / "0" / "metrics.jsonl")
     assert [record["epoch"] for record in records] == [1, 2, 3]
+
+
+SPARSE = {
+    "epochs": 6,
+    "checkpoint__every_epochs": 3,
+    "checkpoint__keep": 2,
+    "checkpoint__best": True,
+    "eval__every_epochs": 2,
+}
+
+
+def interrupt(monkeypatch, at):
+    """Sends this process SIGTERM in an epoch of a fleet."""
+    take = fleet._epoch
+
+    def interrupted(*args):
+        if args[-1] == at:
+            signal.raise_signal(signal.SIGTERM)
+        return take(*args)
+
+    monkeypatch.setattr(fleet, "_epoch", interrupted)
+
+
+def test_an_interrupted_fleet_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    failed = []
+    planned = configs(({}, {"schedule__peak": 1e300}, {"seed": 1}), **SPARSE)
+    folders = [(c, tmp_path / str(i)) for i, c in enumerate(planned)]
+    runs = fleet.prepare(folders)
+    interrupt(monkeypatch, at=4)
+    with pytest.raises(Interrupted, match="after step"):
+        fleet.train(runs, lambda run, _: failed.append(run.workdir))
+    monkeypatch.undo()
+    assert failed == [tmp_path / "1"]
+    received = fleet.train(fleet.prepare([folders[0], folders[2]]))
+    for ours, i in zip(received, (0, 2), strict=True):
+        alone = loop.run(planned[i], tmp_path / "alone" / str(i), silent=True)
+        assert ours["test_loss_last"] == pytest.approx(alone["test_loss_last"])
+        assert ours["best_epoch"] == alone["best_epoch"]
+        with checkpoint.Checkpoints(tmp_path / str(i) / "checkpoints") as saved:
+            # what is due stays, whatever else was saved at the interruption
+            assert {3, 6} <= set(saved.numbers())
+
+
+def test_a_run_whose_checkpoint_is_damaged_is_in_no_fleet(tmp_path, monkeypatch):
+    runs = prepare(tmp_path, epochs=4, checkpoint__keep=2)
+    interrupt(monkeypatch, at=2)
+    with pytest.raises(Interrupted):
+        fleet.train(runs)
+    monkeypatch.undo()
+    newest = tmp_path / "1" / "checkpoints" / "3"
+    for path in (newest / "state").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    with pytest.raises(TrainingError, match="another epoch than the others"):
+        fleet.train(prepare(tmp_path, epochs=4, checkpoint__keep=2))
+
+
+def test_nothing_is_trained_when_all_have_stopped(tmp_path, monkeypatch):
+    epochs, take = [], fleet._epoch
+    monkeypatch.setattr(
+        fleet, "_epoch", lambda *args: epochs.append(args[-1]) or take(*args)
+    )
+    found = fleet.train(
+        prepare(tmp_path, varied=({}, {"seed": 1}), schedule__peak=1e300)
+    )
+    assert all(isinstance(failure, NonFiniteLoss) for failure in found)
+    assert epochs == [0]
 
 
 def test_a_run_that_diverges_stops_alone(tmp_path):

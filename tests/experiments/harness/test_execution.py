@@ -61,6 +61,20 @@ def test_settings_say_what_the_runs_were_trained_on(module, tmp_path, monkeypatc
     assert trained() is None  # by a version that did not say
 
 
+@pytest.mark.parametrize("timed", [True, False])
+def test_runs_whose_times_are_compared_are_trained_alone(
+    module, tmp_path, monkeypatch, timed
+):
+    """Not side by side, and not as one program where that pays, on an accelerator."""
+    received = {}
+    monkeypatch.setattr(training, "train", lambda *_, **how: received.update(how) or {})
+    module.runs, plain = (lambda _: {("erm", 0): PlannedRun(tiny())}), module.run
+    module.run, module.TIMED = (lambda settings, _: plain(settings)), timed
+    execution.execute("fake", "cpu", tmp_path, workers=3)
+    expected = (1, False) if timed else (3, None)
+    assert (received["workers"], received["together"]) == expected
+
+
 def test_experiments_on_the_same_networks_train_them_once(tmp_path, monkeypatch):
     """Those of one recipe; another one has a folder of its own."""
     folders = {}

@@ -12,7 +12,7 @@ from experiments.harness.runs import PlannedRun
 from sam_jax.analysis import restore
 from sam_jax.training import checkpoint, fleet, loop
 from sam_jax.training.configuration import ConfigError
-from sam_jax.training.errors import CheckpointError, NonFiniteLoss
+from sam_jax.training.errors import CheckpointError, NonFiniteLoss, TrainingError
 from tests.training.problems import tiny
 
 
@@ -136,7 +136,7 @@ def test_fleets_are_formed_by_configuration_and_held_one_at_a_time(
     }
     seen, before = [], []
 
-    def train(fleet_runs):
+    def train(fleet_runs, on_failure):
         gc.collect()
         assert not any(old() is not None for old in before)
         before[:] = [weakref.ref(run) for run in fleet_runs]
@@ -146,7 +146,8 @@ def test_fleets_are_formed_by_configuration_and_held_one_at_a_time(
         assert len({e.given.tobytes() for e in map(jax.device_get, examples)}) == 3
         steps = {run.setup.ascent_step for run in fleet_runs}
         seen.append(({r.config.sam.m for r in fleet_runs}, len(fleet_runs), len(steps)))
-        return [NonFiniteLoss("not trained here")] * len(fleet_runs)
+        for run in fleet_runs:
+            on_failure(run, NonFiniteLoss("not trained here"))
 
     monkeypatch.setattr(fleet, "train", train)
     trained = training.train(planned, tmp_path, lambda _: None, together=True)
@@ -175,16 +176,31 @@ def test_runs_that_go_on_from_others_are_a_fleet_after_them(tmp_path, monkeypatc
 
 
 def test_a_fleet_that_memory_does_not_hold_is_trained_in_halves(tmp_path, monkeypatch):
-    train, sizes = fleet.train, []
+    train, sizes, failed, lines = fleet.train, [], [], []
 
-    def limited(fleet_runs):
+    def limited(fleet_runs, on_failure):
+        gc.collect()
+        assert not any(run() is not None for run in failed)
         sizes.append(len(fleet_runs))
         if len(fleet_runs) > 2:
+            failed.append(weakref.ref(fleet_runs[0]))
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
-        return train(fleet_runs)
+        return train(fleet_runs, on_failure)
 
     monkeypatch.setattr(fleet, "train", limited)
     monkeypatch.setattr(loop, "run", None)  # not needed
-    found = training.train(grid(), tmp_path, lambda _: None, together=True)
+    found = training.train(grid(), tmp_path, lines.append, together=True)
     assert sizes == [4, 2, 2]
     assert all(run.summary for run in found.values())
+    assert sorted(line[:3] for line in lines) == ["1/4", "2/4", "3/4", "4/4"]
+
+
+def test_a_run_that_no_fleet_can_begin_with_does_not_end_the_others(tmp_path):
+    planned = grid()
+    planned["erm", "-", 0] = PlannedRun(tiny())
+    for seed in (0, 1):  # of an epoch that its parent has not kept
+        late = tiny(sam__kind="sam", sam__start_epoch=1, epochs=2)
+        planned["late", "-", seed] = PlannedRun(late, ("erm", "-", 0), 7)
+    with pytest.raises(TrainingError, match="no checkpoint of epoch 7"):
+        training.train(planned, tmp_path, lambda _: None, together=True)
+    assert (tmp_path / "sam" / "0.2" / "1" / "summary.json").exists()

@@ -41,8 +41,8 @@ class Evaluators:
         """
         self._runs = runs
         self._each = [run.setup.evaluate for run in runs]
-        self._alike = all(e.shape == self._each[0].shape for e in self._each)
-        programs, setup = runs[0].setup.side_by_side(), runs[0].setup
+        self._alike = all(e.form == self._each[0].form for e in self._each)
+        programs, setup = runs[0].setup.many_programs(), runs[0].setup
         module, layout = programs.module, setup.layout
         many = (0, 0, axes, 0, 0)
         sums = evaluate.mapped_sums(module, programs.loss, layout)
