@@ -14,6 +14,7 @@ ended: the same command goes on.
 """
 
 import argparse
+import os
 import pathlib
 import sys
 import time
@@ -57,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     arguments = parser().parse_args(argv)
     processes.exit_on_sigterm()
+    # Several processes on one accelerator take of its memory what they need.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     startup.use_compilation_cache()
     try:
         status = arguments.command(arguments)
@@ -147,8 +150,9 @@ def _add_jobs(command: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="runs trained side by side, each on its share of the cores; "
-        "default: one a core (8 at most), one on an accelerator",
+        help="runs, or fleets of runs on an accelerator, trained side by side, each "
+        "on its share of the cores; default: one a core (8 at most), one on an "
+        "accelerator",
     )
 
 

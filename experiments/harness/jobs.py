@@ -12,17 +12,26 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from multiprocessing import connection
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 
 from experiments.harness import processes
-from experiments.harness.runs import Key, PlannedRun
+from experiments.harness.runs import Key
 from sam_jax.training.errors import Interrupted
 
 MOST = 8  # workers by default, for memory
 GRACE = 20.0  # seconds in which a worker may save, when the command ends
-Attempt = Callable[[Key, PlannedRun, pathlib.Path], str]
+
+
+class Task(Protocol):
+    """What a worker is given. parent: the task that has to be done before, if any."""
+
+    @property
+    def parent(self) -> Key | None: ...
+
+
+Attempt = Callable[[Key, Any, pathlib.Path], str]
 
 
 def by_default() -> int:
@@ -38,7 +47,7 @@ def cores() -> list[int]:
 
 
 def train(
-    planned: Mapping[Key, PlannedRun],
+    planned: Mapping[Key, Task],
     folder: pathlib.Path,
     attempt: Attempt,
     workers: int,
@@ -89,7 +98,7 @@ def _end(workers: list["_Worker"]) -> None:
 
 
 def _ready(
-    waiting: dict[Key, PlannedRun], training: list[Key], failures: dict[Key, str]
+    waiting: dict[Key, Task], training: list[Key], failures: dict[Key, str]
 ) -> list[Key]:
     """Runs that wait for no other; those that a failed one leaves behind fail too."""
     for key, run in list(waiting.items()):
@@ -114,7 +123,7 @@ class _Worker:
         self.process.start()
         its_side.close()
 
-    def take(self, key: Key, run: PlannedRun) -> None:
+    def take(self, key: Key, run: Task) -> None:
         """Gives it a run to train."""
         self.key = key
         self.pipe.send((key, run))

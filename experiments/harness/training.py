@@ -4,10 +4,10 @@ A run's folder is all that is kept: the same call reads the finished runs and re
 the one that was interrupted.
 """
 
-import itertools
 import pathlib
 import time
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -19,6 +19,7 @@ from experiments.harness.runs import (
     PlannedRun,
     TrainedRun,
     describe,
+    finished,
     folder_name,
     read,
     unfinished,
@@ -79,7 +80,7 @@ def _train(
 ) -> dict[Key, TrainedRun]:
     """Trains runs, whatever their trials say; TrainingError for those that failed."""
     if together:
-        train_fleets(planned, folder, tell)
+        train_fleets(planned, folder, tell, workers)
     left = unfinished(planned, folder)
     if workers > 1 and len(left) > 1:
         failures = jobs.train(left, folder, attempt, workers, tell)
@@ -124,32 +125,69 @@ def attempt(key: Key, plan: PlannedRun, folder: pathlib.Path) -> str:
     return f"{describe(trained)} ({time.perf_counter() - start:.0f} s)"
 
 
+class Fleet(NamedTuple):
+    """Runs that are trained as one program, and go on from no other."""
+
+    members: dict[Key, ConfigDict]
+    parent: None = None
+
+
 def train_fleets(
     planned: Mapping[Key, PlannedRun],
     folder: pathlib.Path,
     tell: Callable[[Key, str], None],
+    workers: int = 1,
 ) -> None:
     """Trains those unfinished runs together that may be, and leaves the others.
 
-    Those that go on from another run come after it. Fleets are formed of
-    configurations and epochs; one fleet is prepared, and in memory, at once.
+    Those that go on from another run come after it. One fleet at a time is prepared,
+    and in memory; with several workers one in each.
     """
+
+    def said(key: Key, _: str) -> None:
+        for member in fleets[key].members:
+            if result := finished(planned[member], folder / folder_name(member)):
+                tell(member, describe(result))
+
     for later in (False, True):
         left = {
-            folder / folder_name(key): (key, configuration.check(plan.config))
+            key: plan.config
             for key, plan in unfinished(planned, folder).items()
             if (plan.parent is not None) == later and start(key, plan, folder)
         }
-        likeness = {
-            workdir: (*fleet.likeness(config), str(fleet.progress(workdir)))
-            for workdir, (_, config) in left.items()
-        }
-        ordered = sorted(left, key=likeness.__getitem__)
-        for _, alike in itertools.groupby(ordered, likeness.__getitem__):
-            members = [(left[workdir][1], workdir) for workdir in alike]
-            for i in range(0, len(members), FLEET):
-                for workdir in _train_fleet(members[i : i + FLEET]):
-                    tell(left[workdir][0], describe(read(workdir)))
+        fleets = {next(iter(f.members)): f for f in form_fleets(left, folder)}
+        if workers > 1 and len(fleets) > 1:
+            jobs.train(fleets, folder, attempt_fleet, workers, said)
+            continue
+        for key, one in fleets.items():
+            said(key, attempt_fleet(key, one, folder))
+
+
+def form_fleets(left: Mapping[Key, ConfigDict], folder: pathlib.Path) -> list[Fleet]:
+    """Fleets of runs of equal configurations and epochs, the largest first."""
+    found: dict[tuple, list[Key]] = {}
+    for key, config in left.items():
+        epoch = str(fleet.progress(folder / folder_name(key)))
+        found.setdefault((*fleet.likeness(config), epoch), []).append(key)
+    parts = [
+        keys[i : i + FLEET]
+        for keys in found.values()
+        for i in range(0, len(keys), FLEET)
+    ]
+    parts.sort(key=len, reverse=True)
+    return [Fleet({key: left[key] for key in keys}) for keys in parts if len(keys) > 1]
+
+
+def attempt_fleet(key: Key, one: Fleet, folder: pathlib.Path) -> str:
+    """Trains a fleet; its runs that are not finished then are trained alone."""
+    del key
+    _train_fleet(
+        [
+            (configuration.check(config), folder / folder_name(member))
+            for member, config in one.members.items()
+        ]
+    )
+    return ""
 
 
 def start(key: Key, plan: PlannedRun, folder: pathlib.Path) -> bool:
@@ -168,27 +206,26 @@ def start(key: Key, plan: PlannedRun, folder: pathlib.Path) -> bool:
     return True
 
 
-def _train_fleet(
-    members: list[tuple[configuration.Config, pathlib.Path]],
-) -> list[pathlib.Path]:
-    """Trains a fleet, in halves if the memory does not hold it; those that are
-    finished. What goes wrong otherwise is said when they are trained alone.
+def _train_fleet(members: list[tuple[configuration.Config, pathlib.Path]]) -> None:
+    """Trains a fleet, in halves if the memory does not hold it. What goes wrong
+    otherwise is said when the runs are trained alone.
     """
     if not fleet.fits(members):
-        return []
+        return
     half = len(members) // 2
     try:
         fleet.train(fleet.prepare(members), _note_failure)
-        return [workdir for _, workdir in members]
+        return
     except Interrupted:
         raise
     except (ValueError, OSError, TrainingError):
-        return []
+        return
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
     # Not before the error is gone, which holds on to the arrays of the whole fleet.
-    return _train_fleet(members[:half]) + _train_fleet(members[half:])
+    _train_fleet(members[:half])
+    _train_fleet(members[half:])
 
 
 def _note_failure(run: loop.Run, error: NonFiniteLoss) -> None:

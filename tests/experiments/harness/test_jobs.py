@@ -16,6 +16,7 @@ from tests.training.problems import tiny
 
 pytestmark = pytest.mark.program
 
+SKIPPED = ("seconds", "device")
 ROOT = pathlib.Path(__file__).parents[3]
 
 
@@ -75,12 +76,29 @@ def test_runs_side_by_side_are_those_one_after_another(tmp_path):
         trained = training.train(planned, folder, lines.append, workers=workers)
         assert sorted(line[:10] for line in lines) == ["1/2 sam/0:", "2/2 sam/1:"]
         results[workers] = {
-            key: {k: v for k, v in run.summary.items() if k != "seconds"}
+            key: {k: v for k, v in run.summary.items() if k not in SKIPPED}
             for key, run in trained.items()
         }
     assert results[1].keys() == results[2].keys()
     for key, expected in results[1].items():
         assert results[2][key] == pytest.approx(expected, rel=1e-9)
+
+
+def test_fleets_side_by_side_are_their_runs_alone(tmp_path):
+    planned = {
+        (kind, seed): PlannedRun(tiny(epochs=1, seed=seed, sam__kind=kind))
+        for kind in ("erm", "sam")
+        for seed in (0, 1)
+    }
+    alone = training.train(planned, tmp_path / "alone", print)
+    lines, folder = [], tmp_path / "fleets"
+    how = {"workers": 2, "together": True}
+    found = training.train(planned, folder, lines.append, **how)
+    assert sorted(line[:3] for line in lines) == ["1/4", "2/4", "3/4", "4/4"]
+    for key, run in alone.items():
+        for name, value in run.summary.items():
+            if name not in SKIPPED:
+                assert found[key].summary[name] == pytest.approx(value, rel=1e-9)
 
 
 def test_a_run_that_cannot_be_trained_does_not_end_the_others(tmp_path):
