@@ -137,27 +137,24 @@ def train(
         steps = _mapped_steps(first, axes)
         evaluate = fleet_evaluation.Evaluators(runs, axes)
         for epoch in range(began, config.epochs):
-            alive = [member for member in members if member.failure is None]
+            alive = [i for i, member in enumerate(members) if member.failure is None]
             if not alive:
                 break
             start = time.monotonic()
             state, measured = _epoch(runs, steps, state, examples, epoch)
             due = saving.is_due(epoch, config.eval.every_epochs, config.epochs)
             figures = evaluate(state, examples) if due else [None] * len(runs)
-            ends = (request := asked.read(asked.share())) != NOTHING
-            for i, (member, own) in enumerate(zip(members, figures, strict=True)):
-                if member.failure is None:
-                    member.seconds += (time.monotonic() - start) / len(alive)
-                    one = fleet_evaluation.take(state, i)
-                    rows = _rows(measured, i)
-                    member.failure = _finish_epoch(member, one, rows, own, ends)
-                    if member.failure is not None:
-                        on_failure(member.run, member.failure)
-            if ends:
-                for member in members:
-                    member.saver.wait()
-                if not asked.hand_on(request):
-                    raise loop.interrupted(first, request, epoch + 1, 0)
+            request = asked.read(asked.share())
+            share = (time.monotonic() - start) / len(alive)
+            for i in alive:
+                member, one = members[i], fleet_evaluation.take(state, i)
+                member.seconds += share
+                rows, ends = _rows(measured, i), request != NOTHING
+                member.failure = _finish_epoch(member, one, rows, figures[i], ends)
+                if member.failure is not None:
+                    on_failure(member.run, member.failure)
+            if request != NOTHING:
+                _end(members, asked, request, epoch)
         return [
             m.failure or summary.write(m.run.workdir, m.run.label, m.records.history)
             for m in members
@@ -212,6 +209,14 @@ def _epoch(
         measured.append(new)
     fetched = jax.device_get(measured)
     return state, {n: np.stack([row[n] for row in fetched]) for n in fetched[0]}
+
+
+def _end(members: list[Member], asked: Requests, request: int, epoch: int) -> None:
+    """Interrupted, once all is on the disk, unless the request is handed on."""
+    for member in members:
+        member.saver.wait()
+    if not asked.hand_on(request):
+        raise loop.interrupted(members[0].run, request, epoch + 1, 0)
 
 
 def _rows(measured: dict[str, np.ndarray], i: int) -> list[dict[str, float]]:
