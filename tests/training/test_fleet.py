@@ -53,8 +53,15 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("changes", CASES.values(), ids=CASES)
-def test_a_fleet_is_its_runs_one_by_one(tmp_path, changes):
+SLOW = ("groups of examples", "BatchNorm", "attacks")  # to compile
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, marks=pytest.mark.program if c in SLOW else ()) for c in CASES],
+)
+def test_a_fleet_is_its_runs_one_by_one(tmp_path, case):
+    changes = CASES[case]
     received = fleet.train(prepare(tmp_path / "fleet", **changes))
     for i, config in enumerate(configs(**changes)):
         expected = loop.run(config, tmp_path / "alone" / str(i), silent=True)
