@@ -141,13 +141,13 @@ def plot(arrays: Arrays) -> plotting.Figure:
     for key, color in zip(LABELS, plotting.COLORS, strict=False):
         for name, (_, part) in PARTS.items():
             label = f"{LABELS[key]}, {part}"
-            curve = 100 * comparison.chosen(arrays, key, name).mean(0)
+            curve = 100 * comparison.chosen(arrays, key, name)
             line = {"color": color, "linestyle": styles[name], "label": label}
-            errors.plot(arrays["epoch"], curve, **line)
-    errors.set(xlabel="epoch", ylabel="error (%)", title="errors", ylim=(0, 100))
-    errors.legend(
-        frameon=False, fontsize="x-small", loc="center right", bbox_to_anchor=(1, 0.68)
-    )
+            plotting.band(errors, arrays["epoch"], curve, **line)
+    title = f"errors (SAM: rho = {comparison.rho(arrays, 'sam'):g})"
+    errors.set(xlabel="epoch", ylabel="error (%)", title=title, ylim=(0, 100))
+    place = {"loc": "upper right", "bbox_to_anchor": (1, 0.91), "labelspacing": 0.2}
+    errors.legend(frameon=False, fontsize="x-small", **place)
     for panel, name in zip(axes, REFERENCES, strict=True):
         for i, where in enumerate(("at w", "at SAM's point")):
             cosines = arrays[f"cosine_{name}"][..., i]
