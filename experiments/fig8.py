@@ -3,6 +3,9 @@
 Two Gaussians without label noise, attacks of length 0.9 < |mu| = 1. The usual attack
 may cross the true boundary, and then trains on a wrong label; an attack orthogonal to
 mu cannot. The robust error is exact, against the whole l2 ball in both cases.
+
+Examples nearer than the attack to the true boundary are the noisy ones of adversarial
+training: as with noisy labels they are fitted late (early learning, Sec. 5).
 """
 
 import dataclasses
@@ -20,6 +23,7 @@ from sam_jax.toys import descent, gaussians, linear
 SOURCE = "Figure 8"
 X64 = True
 METHODS = ("standard adversarial training", "label-preserving adversarial training")
+GROUPS = ("whose attacks keep the label", "whose attacks can change it")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,14 +47,17 @@ SCALES = {
 
 
 def run(settings: Settings) -> Arrays:
-    """Robust error after every iteration, of both trainings, and the share of their
-    attacks whose true label, by the side of mu, is not that of the example.
+    """After every iteration, of both trainings, f[2, seeds, iterations]: the robust
+    error, and the share of attacks whose true label, by the side of mu, is not that of
+    the example. fitted: the share of GROUPS right under attack, with [..., 2].
     """
     s = settings
 
     def one_seed(key):
         problem_key, start_key = jax.random.split(key)
         problem = gaussians.sample(problem_key, n=s.n, d=s.d, sigma=s.sigma)
+        far = linear.margins(problem.mu, problem.examples) > s.epsilon
+        groups = jnp.stack([far, ~far])
 
         def observe(w, preserved):
             attacks = linear.attacked(
@@ -59,7 +66,9 @@ def run(settings: Settings) -> Arrays:
             error = gaussians.exact_error(
                 w, problem.mu, sigma=s.sigma, epsilon=s.epsilon
             )
-            return error, jnp.mean(linear.margins(problem.mu, attacks) < 0)
+            right = groups & (linear.margins(w, attacks) > 0)
+            fitted = right.sum(1) / jnp.maximum(groups.sum(1), 1)
+            return error, jnp.mean(linear.margins(problem.mu, attacks) < 0), fitted
 
         def train(preserved):
             objective = linear.adversarial_objective(s.epsilon, preserved=preserved)
@@ -75,9 +84,11 @@ def run(settings: Settings) -> Arrays:
 
     keys = jax.random.split(jax.random.key(0), s.seeds)
     runs = jax.device_get(jax.jit(jax.vmap(one_seed))(keys))
-    errors, changed = (np.stack(found) for found in zip(*runs, strict=True))
-    least = np.asarray(ndtr((s.epsilon - 1) / s.sigma))
-    return {"error": errors, "changed": changed, "least": least}
+    names = ("error", "changed", "fitted")
+    arrays = {
+        n: np.stack(f) for n, f in zip(names, zip(*runs, strict=True), strict=True)
+    }
+    return {**arrays, "least": np.asarray(ndtr((s.epsilon - 1) / s.sigma))}
 
 
 def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
@@ -97,6 +108,7 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
         text, "closed form", float(arrays["least"]), preserving[:, -1].max(), 1e-4
     )
     yield from _label_claims(arrays)
+    yield from _early_learning(arrays)
 
 
 def _label_claims(arrays: Arrays) -> Iterator[Claim]:
@@ -108,18 +120,48 @@ def _label_claims(arrays: Arrays) -> Iterator[Claim]:
     yield Claim.close(text, "Sec. 5", 0.0, preserving.max(), 0.0)
 
 
+def _early_learning(arrays: Arrays) -> Iterator[Claim]:
+    """What is fitted when the robust test error is least, and what after that."""
+    best = int(arrays["error"][0].mean(0).argmin())
+    first, second = GROUPS
+    keep, change = 100 * np.moveaxis(arrays["fitted"][0, :, [best, -1]], -1, 0)
+    text = f"standard, iteration {best}: fitted training examples {first}, less those "
+    words = f"{keep[0].mean():.1f} and {change[0].mean():.1f}"
+    yield Claim.mean(
+        f"{text}{second} (points)",
+        "Sec. 5",
+        "early learning",
+        keep[0] - change[0],
+        low=0,
+        measured=words,
+    )
+    text = f"standard: training examples {second}, fitted after that (points)"
+    yield Claim.mean(text, "Sec. 5", "late", change[1] - change[0], low=0)
+
+
 def plot(arrays: Arrays) -> plotting.Figure:
     """Robust test error over iterations, as in the paper, and the least possible; the
-    share of attacks that change the label.
+    share of attacks that change the label; what is fitted by standard training.
     """
-    figure, (axes, share) = plotting.panels(1, 2, width=5.0, height=3.4)
+    figure, (axes, share, fitted) = plotting.panels(1, 3, width=4.4, height=3.4)
     for panel, name in ((axes, "error"), (share, "changed")):
         lines = zip(METHODS, arrays[name], plotting.COLORS[1::-1], strict=False)
         for label, runs, color in lines:
             x = np.arange(runs.shape[1])
             plotting.band(panel, x, 100 * runs, label=label, color=color)
-    share.set(xlabel="iteration", ylabel="attacks that change the true label (%)")
+    share.set(xlabel="iteration", ylabel="attacks that change the label (%)")
     share.margins(x=0)
+    for i, label in enumerate(GROUPS):
+        runs = 100 * arrays["fitted"][0, ..., i]
+        x = np.arange(runs.shape[1])
+        color = plotting.COLORS[2 + i]
+        plotting.band(fitted, x, runs, label=label, color=color)
+    fitted.set(xlabel="iteration", ylabel="fitted under attack (%)")
+    fitted.margins(x=0)
+    title = "standard training, examples"
+    fitted.legend(
+        frameon=False, title=title, loc="lower center", bbox_to_anchor=(0.5, 1)
+    )
     label = r"least possible, $\Phi((\epsilon - 1) / \sigma)$"
     axes.axhline(100 * arrays["least"], color="gray", linestyle=":", label=label)
     axes.set(xlabel="iteration", ylabel="adversarial test error (%)", ylim=(14, 40))

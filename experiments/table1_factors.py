@@ -1,9 +1,9 @@
 """What decides the order of Table 1: one thing changed at a time.
 
 From two classes, groups of m, a normalised ascent and a plain convolutional network:
-one group of the whole batch; an unnormalised ascent; ten classes; a ResNet with
-GroupNorm, and with BatchNorm. Errors at the best epoch by noisy validation and at the
-last one, each method with its own rho.
+one group of the whole batch; an unnormalised ascent; a tenth of the images at as many
+steps; ten classes; a ResNet with GroupNorm, and with BatchNorm. Errors at the best
+epoch by noisy validation and at the last one, each method with its own rho.
 
 On digits (cpu) the order of the paper does not come out, under any factor. Without
 normalisation layers SAM's direction alone does what SAM does (last epoch, two classes:
@@ -29,10 +29,21 @@ from sam_jax import plotting
 
 SOURCE = "Table 1, one factor at a time"
 RESNET = {"model.name": "preact_resnet18"}
+# 1,200 images to train on for 600 steps in place of 10,800 for 630, and as many again
+# to validate: ERM then fits all noisy labels.
+SMALL = {
+    "data.train_examples": 2400,
+    "data.validation_fraction": 0.5,
+    "epochs": 150,
+    "schedule.warmup_epochs": 10.0,
+    "eval.every_epochs": 2,
+    "checkpoint.every_epochs": 150,
+}
 FACTORS: dict[str, dict[str, Any]] = {
     "base": {},
     "batch": {"sam.m": 0, "sam.chunk": 0},
     "unnormalized": {"sam.normalize": False},
+    "small": SMALL,
     "classes": {"data.classes": (), "data.noise.fraction": 0.6},
     "group": RESNET | {"model.norm": "group"},
     "batch_norm": RESNET | {"model.norm": "batch"},
@@ -41,6 +52,7 @@ TITLES = {
     "base": "two classes, groups of m",
     "batch": "m = batch",
     "unnormalized": "unnormalised ascent",
+    "small": "a tenth of the images",
     "classes": "ten classes, 60% noise",
     "group": "ResNet-18, GroupNorm",
     "batch_norm": "ResNet-18, BatchNorm",
@@ -57,7 +69,7 @@ class Settings(comparison.Settings):
     rho: tuple[float, ...] = (0.03, 0.1, 0.2)
     unnormalized: tuple[float, ...] = (0.03, 0.1, 0.3)
     resnet_rho: tuple[float, ...] = (0.03, 0.1, 0.2)
-    factors: tuple[str, ...] = tuple(FACTORS)
+    factors: tuple[str, ...] = tuple(key for key in FACTORS if key != "small")
 
 
 SCALES = {
@@ -75,14 +87,13 @@ SCALES = {
         recipe="embedded",
         changes={"model.name": "conv_net", "data.validation_fraction": 0.25},
     ),
-    # Table 1 itself is the ResNet with BatchNorm: there the derivative chose the end of
-    # a grid without the last of these values; with 80% noise two seeds choose badly.
+    # All seeds choose: with 80% noise two choose badly. Table 1 itself has BatchNorm.
     "fashion": Settings(
         seeds=(0, 1, 2, 3, 4),
         rho=(0.01, 0.03, 0.1, 0.3, 1.0),
         unnormalized=(0.03, 0.1, 0.3, 1.0, 3.0),
         resnet_rho=(0.003, 0.01, 0.03, 0.1, 0.3),
-        factors=("base", "batch", "unnormalized", "group"),
+        factors=("base", "batch", "unnormalized", "small"),
         recipe="fashion",
         changes=comparison.PLAIN,
     ),

@@ -39,12 +39,14 @@ class Trial(NamedTuple):
 class PlannedRun(NamedTuple):
     """config: of the run. parent, epoch: the run it goes on from, and from where.
     trial: without which it is trained; with one, if the choice falls on its value.
+    average: whether it goes on from the moving average of the parent's weights.
     """
 
     config: ConfigDict
     parent: Key | None = None
     epoch: int = 0
     trial: Trial | None = None
+    average: bool = False
 
     @property
     def share(self) -> float:

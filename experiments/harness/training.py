@@ -117,12 +117,10 @@ def _one_by_one(
 
 def attempt(key: Key, plan: PlannedRun, folder: pathlib.Path) -> str:
     """Trains one run, and says in a line what came out."""
-    workdir, start = folder / folder_name(key), time.perf_counter()
-    if plan.parent is not None:
-        source = folder / folder_name(plan.parent)
-        restore.branch(source, plan.epoch, plan.config, workdir)
-    trained = run(plan.config, workdir)
-    return f"{describe(trained)} ({time.perf_counter() - start:.0f} s)"
+    begun = time.perf_counter()
+    branch(key, plan, folder)
+    trained = run(plan.config, folder / folder_name(key))
+    return f"{describe(trained)} ({time.perf_counter() - begun:.0f} s)"
 
 
 class Fleet(NamedTuple):
@@ -194,16 +192,24 @@ def start(key: Key, plan: PlannedRun, folder: pathlib.Path) -> bool:
     """Makes the folder of a run that goes on from another; whether there is a state to
     begin with.
     """
-    if plan.parent is None:
-        return True
-    source = folder / folder_name(plan.parent)
-    if not (source / "summary.json").exists():
+    if (
+        plan.parent
+        and not (folder / folder_name(plan.parent) / "summary.json").exists()
+    ):
         return False
     try:
-        restore.branch(source, plan.epoch, plan.config, folder / folder_name(key))
+        branch(key, plan, folder)
     except (ValueError, OSError, TrainingError):
         return False  # said when it is trained alone
     return True
+
+
+def branch(key: Key, plan: PlannedRun, folder: pathlib.Path) -> None:
+    """Makes the folder of a run that goes on from another, if it does."""
+    if plan.parent is not None:
+        source, workdir = (folder / folder_name(k) for k in (plan.parent, key))
+        average = plan.average
+        restore.branch(source, plan.epoch, plan.config, workdir, average=average)
 
 
 def _train_fleet(members: list[tuple[configuration.Config, pathlib.Path]]) -> None:

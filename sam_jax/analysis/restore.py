@@ -114,6 +114,8 @@ def branch(
     epoch: int,
     config: Mapping[str, Any] | ml_collections.ConfigDict,
     workdir: output.Path,
+    *,
+    average: bool = False,
 ) -> None:
     """Makes `workdir` a run of `config` that has come to `epoch` as `source` did.
 
@@ -121,8 +123,11 @@ def branch(
     as if it had been trained from the start, provided that both configurations are the
     same up to that epoch. A work directory that has checkpoints is left as it is.
 
+    average: go on from the moving average of the source's weights, not from them.
+
     Raises: ConfigError for configurations that differ in more than keys of `sam` and
-      `checkpoint`; CheckpointError if the source has no checkpoint of that epoch.
+      `checkpoint`, or have no moving average to begin with; CheckpointError if the
+      source has no checkpoint of that epoch.
     """
     source, workdir = pathlib.Path(source), pathlib.Path(workdir)
     checked = configuration.check(config)
@@ -135,6 +140,11 @@ def branch(
             f"{workdir} cannot go on from {source}: they differ in {'; '.join(odd)}. "
             "A branch may change keys of sam alone; to fine-tune other settings, give "
             "init_from."
+        )
+    if average and not checked.ema.decay:
+        raise ConfigError(
+            f"{source} keeps no moving average for {workdir} to begin with: ema.decay "
+            "is 0. Train it with ema.decay = .999, say."
         )
     writer.claim(workdir, configuration.plain(checked))
     target = workdir / "checkpoints"
@@ -150,4 +160,12 @@ def branch(
     )
     owner, keep = configuration.fingerprint(checked), checked.checkpoint.keep
     with checkpoint.Checkpoints(target, keep=keep, run=owner) as new_run:
-        new_run.save(epoch, saved.state, saved.record)
+        state = _from_average(saved.state) if average else saved.state
+        new_run.save(epoch, state, saved.record)
+
+
+def _from_average(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state whose weights are their moving average."""
+    mean = {name: array for name, array in state.items() if name.startswith("ema_")}
+    weights = {name.removeprefix("ema_"): array for name, array in mean.items()}
+    return {**state, **weights}

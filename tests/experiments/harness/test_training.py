@@ -3,8 +3,10 @@ import itertools
 import json
 import weakref
 
+import chex
 import jax
 import numpy as np
+import optax
 import pytest
 
 from experiments.harness import runs, training
@@ -122,6 +124,35 @@ def test_a_branch_needs_the_checkpoint(tmp_path):
     target = tiny(sam__kind="sam", sam__start_epoch=1)
     with pytest.raises(CheckpointError, match=r"no checkpoint of epoch 7; it has .*2"):
         restore.branch(tmp_path / "erm", 7, target, tmp_path / "branch")
+
+
+def test_a_branch_may_begin_with_the_average(tmp_path):
+    config = tiny(epochs=3, ema__decay=0.9, checkpoint__keep=3)
+    planned = {
+        ("erm",): PlannedRun(config),
+        ("tuned",): PlannedRun(config, ("erm",), 2, average=True),
+    }
+    trained = training.train(planned, tmp_path, lambda _: None)
+    source = restore.read(trained["erm",].workdir)
+    (before,) = source.states([2])
+    again = tmp_path / "again"
+    restore.branch(source.workdir, 2, config, again, average=True)
+    (start,) = restore.read(again).states([2])
+    for weights in (start.params, start.ema_params):
+        chex.assert_trees_all_equal(weights, before.ema_params)
+    assert optax.tree.norm(optax.tree.sub(before.params, start.params)) > 0
+    chex.assert_trees_all_equal(start.opt_state, before.opt_state)
+    loop.run(config, again, silent=True)
+    ends = [next(restore.read(d).states([3])) for d in (again, tmp_path / "tuned")]
+    chex.assert_trees_all_equal(*ends)
+    (plain,) = source.states([3])
+    assert optax.tree.norm(optax.tree.sub(plain.params, ends[0].params)) > 0
+
+
+def test_a_branch_from_the_average_needs_one(tmp_path):
+    loop.run(tiny(), tmp_path / "erm", silent=True)
+    with pytest.raises(ConfigError, match=r"keeps no moving average .*ema\.decay"):
+        restore.branch(tmp_path / "erm", 1, tiny(), tmp_path / "b", average=True)
 
 
 def test_fleets_are_formed_by_configuration_and_held_one_at_a_time(
