@@ -109,20 +109,24 @@ def steps(run: PlannedRun) -> int:
 
 
 def _hours(runs: Mapping[Key, PlannedRun]) -> str:
-    """How long all runs take one after the other, by a few steps of every method."""
+    """How long all runs take one after the other, by a few steps and an evaluation of
+    every method.
+    """
     programs: dict[Any, list[PlannedRun]] = {}
     for run in runs.values():
         programs.setdefault(_program(run), []).append(run)
-    seconds = 0.0
+    total = 0.0
     try:
         for some in programs.values():
-            total = sum(steps(run) * run.share for run in some)
-            seconds += total * _seconds_a_step(some[0])
+            step, evaluation = _seconds(some[0])
+            for run in some:
+                count = estimate.evaluations(_checked(run), run.epoch)
+                total += run.share * (steps(run) * step + count * evaluation)
     except (data.UnavailableDataError, configuration.ConfigError) as error:
         return f"How long they take is not known: {error}"
     return (
-        f"About {seconds / 3600:.1f} hours here, one run after another (see --jobs) "
-        f"and without evaluations, by {estimate.TIMED} steps of every method."
+        f"About {total / 3600:.1f} hours here, one run after another (see --jobs), by "
+        f"{estimate.TIMED} steps and an evaluation of every method."
     )
 
 
@@ -139,10 +143,10 @@ def _program(planned: PlannedRun) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _seconds_a_step(planned: PlannedRun) -> float:
-    """The median, of steps with ascent where the run has any."""
+def _seconds(planned: PlannedRun) -> tuple[float, float]:
+    """Of a step, with ascent where the run has any, and of an evaluation."""
     run = loop.prepare(planned.config, tempfile.gettempdir(), claim=False)
-    return estimate.step_seconds(run)
+    return estimate.seconds(run)
 
 
 def _totals(runs: Mapping[Key, PlannedRun]) -> str:

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from sam_jax import output
-from sam_jax.training import epochs
-from sam_jax.training.configuration import ConfigError
+from sam_jax.training import epochs, loop
+from sam_jax.training.configuration import Config, ConfigError
 from sam_jax.training.loop import Run
 from sam_jax.training.progress import duration
 from sam_jax.training.setup import Step
@@ -92,7 +92,7 @@ def estimate(run: Run) -> Estimate:
     return Estimate(
         steps=total,
         ascents=ascents,
-        evaluations=-(-config.epochs // config.eval.every_epochs),
+        evaluations=evaluations(config),
         parameters=sum(int(np.prod(leaf.shape)) for leaf in sizes),
         examples=len(setup.train),
         state_bytes=state_bytes,
@@ -103,8 +103,14 @@ def estimate(run: Run) -> Estimate:
     )
 
 
-def step_seconds(run: Run) -> float:
-    """The median time of a step, with ascent where the run has any.
+def evaluations(config: Config, begin: int = 0) -> int:
+    """How many evaluations a run has after its first `begin` epochs."""
+    every = config.eval.every_epochs
+    return -(-config.epochs // every) - begin // every
+
+
+def seconds(run: Run) -> tuple[float, float]:
+    """Of a step, with ascent where the run has any, the median; and of an evaluation.
 
     Raises: ConfigError for a step that needs more memory than there is here.
     """
@@ -112,9 +118,10 @@ def step_seconds(run: Run) -> float:
     state = setup.layout.place(setup.initial_state())
     step = setup.ascent_step or setup.plain_step
     _refuse_beyond_memory(_peak(run, step, state))
+    evaluation, state = _evaluation_seconds(run, state)
     found, _ = _step_seconds(run, step, state)
     assert found is not None
-    return found
+    return found, evaluation
 
 
 def _step_seconds(run: Run, step: Step | None, state: Any) -> tuple[float | None, Any]:
@@ -134,13 +141,15 @@ def _step_seconds(run: Run, step: Step | None, state: Any) -> tuple[float | None
 
 
 def _evaluation_seconds(run: Run, state: Any) -> tuple[float, Any]:
-    """Of the second of two, since the first one compiles."""
-    setup, seconds = run.setup, 0.0
+    """Of the second of two, since the first one compiles; of the average as well, where
+    the run keeps one.
+    """
+    taken = 0.0
     for _ in range(2):
         start = time.perf_counter()
-        setup.evaluate(state.params, state.batch_stats, setup.examples)
-        seconds = time.perf_counter() - start
-    return seconds, state
+        loop.evaluate(run, state, 0)
+        taken = time.perf_counter() - start
+    return taken, state
 
 
 def _peak(run: Run, step: Any, state: Any) -> int | None:

@@ -65,18 +65,23 @@ def test_the_number_of_steps():
 
 
 def test_hours_are_the_steps_of_each_method_times_its_seconds(monkeypatch):
-    """Of erm and sam, two seeds: 8 steps of a quarter of an hour, 8 of half of one."""
-    seconds = {"erm": 900.0, "sam": 1800.0}
-    monkeypatch.setattr(
-        dry_run, "_seconds_a_step", lambda run: seconds[run.config.sam.kind]
-    )
+    """Of erm and sam, two seeds: a step takes a quarter of an hour, or half of one, and
+    an evaluation an hour: after epochs 2, 4 and 5 of 5.
+    """
+    seconds = {"erm": (900.0, 3600.0), "sam": (1800.0, 3600.0)}
+    monkeypatch.setattr(dry_run, "_seconds", lambda run: seconds[run.config.sam.kind])
+    changes = {"epochs": 5, "eval__every_epochs": 2}
     runs = {
-        (kind, seed): PlannedRun(tiny(sam__kind=kind, seed=seed, epochs=1))
+        (kind, seed): PlannedRun(tiny(sam__kind=kind, seed=seed, **changes))
         for kind in seconds
         for seed in (0, 1)
     }
     (each,) = {dry_run.steps(run) for run in runs.values()}
-    expected = 2 * each * (0.25 + 0.5)
+    expected = 2 * each * (0.25 + 0.5) + 4 * 3
+    # One that goes on from epoch 3 has but the evaluations after 4 and 5.
+    late = runs["sam", 0]._replace(parent=("erm", 0), epoch=3)
+    runs["late", 0] = late
+    expected += dry_run.steps(late) * 0.5 + 2
     assert dry_run._hours(runs).startswith(f"About {expected:.1f} hours here")
 
 
@@ -97,7 +102,8 @@ def test_runs_that_differ_in_numbers_and_length_are_timed_once():
 
 def test_steps_are_timed_and_nothing_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    assert 0 < dry_run._seconds_a_step(PlannedRun(tiny(sam__kind="sam"))) < 60
+    for seconds in dry_run._seconds(PlannedRun(tiny(sam__kind="sam", ema__decay=0.9))):
+        assert 0 < seconds < 60
     assert list(tmp_path.iterdir()) == []
 
 
