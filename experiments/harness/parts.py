@@ -77,7 +77,7 @@ PARTS = (
         "Direction or derivative (Table 1, Fig. 12)",
         "With two classes and 80% noise SAM's loss derivative alone helps more than "
         "its direction alone.",
-        ("table1", "table1_factors"),
+        ("table1", "table1_factors", "table1_rule"),
     ),
     Part(
         "groups",
