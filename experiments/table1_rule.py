@@ -9,6 +9,9 @@ to prevent, and no part of SAM is below ERM.
 The setting: another network, a dense one, other classes and less noise; with few images
 seen often, which ERM learns by heart, and with many seen a few times at as many steps.
 All is without early stopping: rho by the last validation error, and last errors.
+
+What came out: the order did, in both cases. The derivative gained more than was said,
+above half of what the direction gains, at three times its radius.
 """
 
 import dataclasses
