@@ -34,7 +34,7 @@ CASES: dict[str, dict[str, Any]] = {"few": SMALL, "many": {}}
 TITLES = {"few": "few images, learned by heart", "many": "many images"}
 FIGURES = comparison.FIGURES | {"validation": "validation_error_last"}
 LEARNED, NOT_LEARNED = 20.0, 5.0  # % of the wrong labels
-GAIN = 0.01  # what a part may have below ERM where there is nothing to prevent
+GAIN = 0.01  # one point: of a part over ERM where there is nothing to prevent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +117,8 @@ def _prevented(arrays: Arrays) -> Iterator[Claim]:
         ("sam_direction", "sam_derivative"),
     )
     for pair in order:
-        text = f"{TITLES['few']}: {{}} below {{}}".format(*map(LABELS.get, pair))
+        text = f"{TITLES['few']}, last epoch: {{}} below {{}}"
+        text = text.format(*map(LABELS.get, pair))
         keys = (f"few_{kind}" for kind in pair)
         yield comparison.lower(text, RULE, None, arrays, *keys, "last")
     erm, direction, derivative = (
@@ -125,7 +126,8 @@ def _prevented(arrays: Arrays) -> Iterator[Claim]:
         for kind in ("erm", "sam_direction", "sam_derivative")
     )
     gain, half = erm - derivative, (erm - direction) / 2
-    text = f"{TITLES['few']}: what the derivative gains, over half the direction's"
+    text = f"{TITLES['few']}, last epoch: gain of the derivative over half of the "
+    text += "direction's"
     words = f"{gain.mean():.1f}, of {2 * half.mean():.1f}"
     yield Claim.mean(
         f"{text} (points)", RULE, None, gain - half, high=0, measured=words
@@ -135,7 +137,7 @@ def _prevented(arrays: Arrays) -> Iterator[Claim]:
 def _not_needed(arrays: Arrays) -> Iterator[Claim]:
     """What it says where ERM does not."""
     for kind in [key for key in LABELS if key != "erm"]:
-        text = f"{TITLES['many']}: {LABELS[kind]} at most {100 * GAIN:g} below ERM"
+        text = f"{TITLES['many']}, last epoch: {LABELS[kind]} at most one below ERM"
         pair = "many_erm", f"many_{kind}"
         yield comparison.lower(text, RULE, None, arrays, *pair, "last", margin=-GAIN)
 

@@ -276,7 +276,7 @@ def paired(
     """
     measured = f"{spread(better)} against {spread(worse)}"
     differences = 100 * (np.asarray(better) - np.asarray(worse))
-    high = -100 * margin
+    high = -100 * margin + 0.0  # of no margin 0, not -0
     return Claim.mean(
         f"{text} (%)", source, paper, differences, high=high, measured=measured, rho=rho
     )

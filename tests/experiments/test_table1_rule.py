@@ -49,7 +49,7 @@ def test_what_the_rule_predicts_is_judged_by_last_errors(tmp_path):
         ({"sam": [0.4] * 5}, "SAM below ERM"),
         ({"sam_direction": [0.35] * 5}, "SAM direction below ERM"),
         ({"sam_derivative": [0.21] * 5}, "SAM direction below SAM derivative"),
-        ({"sam_derivative": [0.25] * 5}, "what the derivative gains, over half"),
+        ({"sam_derivative": [0.25] * 5}, "gain of the derivative over half"),
     ],
 )
 def test_each_prediction_can_fail(tmp_path, errors, contrary):

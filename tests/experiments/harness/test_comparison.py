@@ -118,3 +118,8 @@ def test_a_rho_at_the_edge_of_its_grid_is_told():
     edge = {**ARRAYS, "a_validation": ARRAYS["a_validation"][[1, 0, 2]]}
     assert comparison.radii(edge, ["a", "b"]) == "a 0.1 (edge of its grid)"
     assert comparison.radii(edge, ["b"]) is None
+
+
+def test_without_a_margin_the_limit_is_zero():
+    claim = comparison.paired("a", "Fig. 1", None, [0.1, 0.2], [0.3, 0.5])
+    assert claim.tolerance == "< 0"
