@@ -18,6 +18,7 @@ NAME = "choose_rho"
 ITERATIONS = 60  # of the root, at most; some ten are taken
 DOUBLINGS = 20  # of the radius of the linearised loss, at most
 PRECISION = 0.01  # of the rise, relative
+ROUNDING = 0.1  # the same, where the loss is no finer: of a tiny budget in float32
 
 
 def choose_rho(
@@ -46,8 +47,13 @@ def choose_rho(
       m: examples that share a perturbation; None for the whole batch.
 
     Raises: ValueError for a budget that no radius meets: where the gradient or the loss
-      is zero, and where the loss does not rise so far.
+      is zero, and where the loss does not rise so far, jumps, or falls before.
     """
+    if not isinstance(objective, Objective):
+        raise ValueError(
+            f"{NAME} received {objective!r:.80}; give a sam_jax.Objective(predict, "
+            "loss), whose losses of single examples it averages."
+        )
     within("(0, inf)")(NAME, "budget", budget)
     start, slope, ascent = jax.jit(functools.partial(_measure, objective, m=m))(
         params, batch
@@ -126,33 +132,49 @@ def _root(gap: Callable[[float], float], budget: float, first: float) -> float:
     Args:
       first: radius to begin with.
 
-    Raises: ValueError if the gap is negative up to the largest radius.
+    Raises: ValueError if no radius is found where the gap is about zero.
     """
-    low, below, high = 0.0, -budget, first
-    above = gap(high)
-    for _ in range(DOUBLINGS):
-        if above >= 0:
-            break
-        low, below, high = high, above, 2 * high
-        above = gap(high)
-    if above < 0:
-        raise ValueError(
-            f"{NAME} received budget={budget}, which no radius up to {high:.3g} meets: "
-            f"the mean loss rises by {above + budget:.3g} of itself there; give a "
-            "smaller budget."
-        )
-    middle, last = high, 0
+    low, below, high, above = _bracket(gap, budget, first)
+    middle, value, last = high, above, 0
     for _ in range(ITERATIONS):
         middle = (low + high) / 2
         if math.isfinite(above):
             middle = (low * above - high * below) / (above - below)
         value = gap(middle)
         if abs(value) <= PRECISION * budget:
-            break
+            return middle
         side = 1 if value > 0 else -1
         if side > 0:
             high, above, below = middle, value, below / (2 if last > 0 else 1)
         else:
             low, below, above = middle, value, above / (2 if last < 0 else 1)
         last = side
-    return middle
+    if abs(value) <= ROUNDING * budget:
+        return middle
+    raise ValueError(
+        f"{NAME} received budget={budget}, which no radius meets: the mean loss jumps "
+        f"over that rise near {middle:.3g}; give a smaller budget."
+    )
+
+
+def _bracket(
+    gap: Callable[[float], float], budget: float, first: float
+) -> tuple[float, float, float, float]:
+    """Radii on both sides of a zero, each with its gap; the search ends where the loss
+    falls again, since a zero beyond would be no small step.
+    """
+    low, below, high = 0.0, -budget, first
+    above = gap(high)
+    for _ in range(DOUBLINGS):
+        if above >= 0 or above < below:
+            break
+        low, below, high = high, above, 2 * high
+        above = gap(high)
+    if above >= 0:
+        return low, below, high, above
+    rise, at = max((above, high), (below, low))
+    raise ValueError(
+        f"{NAME} received budget={budget}, which no radius up to {high:.3g} meets: the "
+        f"mean loss rises by {rise + budget:.3g} of itself at most, at {at:.3g}; give "
+        "a smaller budget."
+    )

@@ -77,6 +77,39 @@ def test_a_budget_that_no_radius_meets_is_refused(loss, params, budget, message)
         sam_jax.choose_rho(objective, jnp.asarray(params), BATCH, budget=budget)
 
 
+WAVE = sam_jax.Objective(
+    lambda w, batch: jnp.broadcast_to(w, 1), lambda out, batch: 1 + jnp.sin(out)
+)
+
+
+def test_a_zero_beyond_a_fall_of_the_loss_is_none():
+    """1 + sin from .2 on: 2 / (1 + sin .2) = 1.668 is reached at pi / 2 - .2."""
+    w = jnp.asarray(0.2)
+    near = sam_jax.choose_rho(WAVE, w, jnp.zeros(1), budget=0.6)
+    assert 1 + np.sin(0.2 + near) == pytest.approx(1.6 * (1 + np.sin(0.2)), rel=0.01)
+    assert near < np.pi / 2 - 0.2
+    message = r"budget=1\.0, .* no radius up to .* rises by 0\.6.* at most, at 1\.2"
+    with pytest.raises(ValueError, match=message):
+        sam_jax.choose_rho(WAVE, w, jnp.zeros(1), budget=1.0)
+
+
+def test_a_loss_that_jumps_over_the_rise_is_refused():
+    step = sam_jax.Objective(
+        lambda w, batch: jnp.broadcast_to(w, 1),
+        lambda out, batch: out + jnp.where(out > 1.1, 100.0, 0.0),
+    )
+    with pytest.raises(ValueError, match=r"budget=5\.0, .* jumps over .* near 0\.1"):
+        sam_jax.choose_rho(step, jnp.asarray(1.0), jnp.zeros(1), budget=5.0)
+
+
+@pytest.mark.parametrize("wrong", [jax.grad(lambda w, batch: w), None])
+def test_what_is_no_objective_is_refused(wrong):
+    with pytest.raises(
+        ValueError, match=r"choose_rho received .*; give a sam_jax\.Obj"
+    ):
+        sam_jax.choose_rho(wrong, jnp.ones(()), jnp.zeros(1))
+
+
 def test_a_radius_is_carried_by_the_noise_of_the_gradients():
     # Gradients G + noise: the mean of |g_J|^2 is |G|^2 (1 + s / m).
     for m, to, s in ((64, 1, 20.0), (128, 512, 50.0), (1, 1, 9.0)):
