@@ -5,7 +5,8 @@ may cross the true boundary, and then trains on a wrong label; an attack orthogo
 mu cannot. The robust error is exact, against the whole l2 ball in both cases.
 
 Examples nearer than the attack to the true boundary are the noisy ones of adversarial
-training: as with noisy labels they are fitted late (early learning, Sec. 5).
+training. As with noisy labels, what is fitted of them is fitted late: half of it after
+the robust test error is least, when all the others are fitted (early learning, Sec. 5).
 """
 
 import dataclasses
@@ -49,7 +50,8 @@ SCALES = {
 def run(settings: Settings) -> Arrays:
     """After every iteration, of both trainings, f[2, seeds, iterations]: the robust
     error, and the share of attacks whose true label, by the side of mu, is not that of
-    the example. fitted: the share of GROUPS right under attack, with [..., 2].
+    the example. fitted: of GROUPS, the share right under attack in standard training,
+    f[seeds, iterations, 2].
     """
     s = settings
 
@@ -84,10 +86,8 @@ def run(settings: Settings) -> Arrays:
 
     keys = jax.random.split(jax.random.key(0), s.seeds)
     runs = jax.device_get(jax.jit(jax.vmap(one_seed))(keys))
-    names = ("error", "changed", "fitted")
-    arrays = {
-        n: np.stack(f) for n, f in zip(names, zip(*runs, strict=True), strict=True)
-    }
+    errors, changed, fitted = (np.stack(found) for found in zip(*runs, strict=True))
+    arrays = {"error": errors, "changed": changed, "fitted": fitted[0]}
     return {**arrays, "least": np.asarray(ndtr((s.epsilon - 1) / s.sigma))}
 
 
@@ -121,22 +121,19 @@ def _label_claims(arrays: Arrays) -> Iterator[Claim]:
 
 
 def _early_learning(arrays: Arrays) -> Iterator[Claim]:
-    """What is fitted when the robust test error is least, and what after that."""
+    """What standard training fits after its robust test error is least."""
     best = int(arrays["error"][0].mean(0).argmin())
-    first, second = GROUPS
-    keep, change = 100 * np.moveaxis(arrays["fitted"][0, :, [best, -1]], -1, 0)
-    text = f"standard, iteration {best}: fitted training examples {first}, less those "
-    words = f"{keep[0].mean():.1f} and {change[0].mean():.1f}"
-    yield Claim.mean(
-        f"{text}{second} (points)",
-        "Sec. 5",
-        "early learning",
-        keep[0] - change[0],
-        low=0,
-        measured=words,
+    early, last = 100 * arrays["fitted"][:, best], 100 * arrays["fitted"][:, -1]
+    keep, change = (last - early).T
+    text = f"standard: examples {GROUPS[1]}, fitted after the least robust error "
+    text += f"(iteration {best}), less those {GROUPS[0]} (points)"
+    words = " and ".join(
+        f"{a:.1f} to {b:.1f}" for a, b in zip(early.mean(0), last.mean(0), strict=True)
     )
-    text = f"standard: training examples {second}, fitted after that (points)"
-    yield Claim.mean(text, "Sec. 5", "late", change[1] - change[0], low=0)
+    words = f"{(change - keep).mean():.1f} (keep, change: {words} %)"
+    yield Claim.mean(
+        text, "Sec. 5", "early learning", change - keep, low=0, measured=words
+    )
 
 
 def plot(arrays: Arrays) -> plotting.Figure:
@@ -152,7 +149,7 @@ def plot(arrays: Arrays) -> plotting.Figure:
     share.set(xlabel="iteration", ylabel="attacks that change the label (%)")
     share.margins(x=0)
     for i, label in enumerate(GROUPS):
-        runs = 100 * arrays["fitted"][0, ..., i]
+        runs = 100 * arrays["fitted"][..., i]
         x = np.arange(runs.shape[1])
         color = plotting.COLORS[2 + i]
         plotting.band(fitted, x, runs, label=label, color=color)

@@ -93,6 +93,7 @@ SCALES = {
         seeds=(0, 1, 2, 3, 4),
         rho=(0.01, 0.03, 0.1, 0.3, 1.0),
         unnormalized=(0.03, 0.1, 0.3, 1.0, 3.0),
+        resnet_rho=(0.003, 0.01, 0.03, 0.1, 0.3),
         factors=("base", "batch", "unnormalized", "small"),
         recipe="fashion",
         changes=comparison.PLAIN,

@@ -131,16 +131,19 @@ def _hours(runs: Mapping[Key, PlannedRun]) -> str:
 
 
 def _program(planned: PlannedRun) -> tuple[tuple[str, str], ...]:
-    """Equal for runs whose steps take the same time: all that is no real number, such
-    as rho, nor says how long a run is or what becomes of it.
+    """Equal for runs whose steps and evaluations take the same time: all that is no
+    real number, such as rho, nor says how long a run is or what becomes of it.
     """
     flat = configuration.flatten(_checked(planned))
-    other = ("seed", "epochs", "checkpoint.", "eval.", "schedule.")
-    return tuple(
-        (key, repr(value))
+    other = ("seed", "epochs", "checkpoint.", "eval.every_epochs", "schedule.")
+    kept = {
+        key: value
         for key, value in flat.items()
         if not isinstance(value, float) and not key.startswith(other)
-    )
+    }
+    kept["averages"] = flat["ema.decay"] > 0  # and evaluates twice
+    kept["validates"] = flat["data.validation_fraction"]
+    return tuple((key, repr(value)) for key, value in kept.items())
 
 
 def _seconds(planned: PlannedRun) -> tuple[float, float]:

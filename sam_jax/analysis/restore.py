@@ -121,13 +121,17 @@ def branch(
 
     The run then resumes from there: ERM -> SAM costs its last epochs only, bit for bit
     as if it had been trained from the start, provided that both configurations are the
-    same up to that epoch. A work directory that has checkpoints is left as it is.
+    same up to that epoch. A work directory that has checkpoints is left as it is, if it
+    began so.
 
-    average: go on from the moving average of the source's weights, not from them.
+    average: go on from the moving average of the source's weights, not from them. The
+    momentum and BatchNorm's statistics are those of the weights, and so are the figures
+    of the epochs before; no training from the start is equal to it.
 
     Raises: ConfigError for configurations that differ in more than keys of `sam` and
-      `checkpoint`, or have no moving average to begin with; CheckpointError if the
-      source has no checkpoint of that epoch.
+      `checkpoint`, or have no moving average to begin with, and for a work directory
+      that began otherwise; CheckpointError if the source has no checkpoint of that
+      epoch.
     """
     source, workdir = pathlib.Path(source), pathlib.Path(workdir)
     checked = configuration.check(config)
@@ -147,6 +151,7 @@ def branch(
             "is 0. Train it with ema.decay = .999, say."
         )
     writer.claim(workdir, configuration.plain(checked))
+    _note_beginning(workdir, {"epoch": epoch, "average": average})
     target = workdir / "checkpoints"
     with checkpoint.Checkpoints(target, read_only=True) as there:
         if there.numbers():
@@ -162,6 +167,21 @@ def branch(
     with checkpoint.Checkpoints(target, keep=keep, run=owner) as new_run:
         state = _from_average(saved.state) if average else saved.state
         new_run.save(epoch, state, saved.record)
+
+
+def _note_beginning(workdir: pathlib.Path, beginning: dict[str, Any]) -> None:
+    """Notes where a branch began, which its configuration does not say.
+
+    Raises: ConfigError if it has begun otherwise.
+    """
+    path = workdir / "branch.json"
+    if not path.exists():
+        output.write_json(path, beginning)
+    elif (noted := json.loads(path.read_text())) != beginning:
+        raise ConfigError(
+            f"{workdir} began at {noted}, and is asked for {beginning}; give another "
+            "folder, or remove this one."
+        )
 
 
 def _from_average(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def estimate(run: Run) -> Estimate:
     plain_step = setup.plain_step if ascents < total else None
     peak = _peak(run, ascent_step or setup.plain_step, state)
     _refuse_beyond_memory(peak)
-    evaluation, state = _evaluation_seconds(run, state)
+    evaluation = _evaluation_seconds(run, state)
     step_seconds, state = _step_seconds(run, ascent_step, state)
     plain_seconds, state = _step_seconds(run, plain_step, state)
     return Estimate(
@@ -106,7 +106,8 @@ def estimate(run: Run) -> Estimate:
 def evaluations(config: Config, begin: int = 0) -> int:
     """How many evaluations a run has after its first `begin` epochs."""
     every = config.eval.every_epochs
-    return -(-config.epochs // every) - begin // every
+    count = -(-config.epochs // every) - begin // every
+    return count if begin < config.epochs else 0
 
 
 def seconds(run: Run) -> tuple[float, float]:
@@ -118,7 +119,7 @@ def seconds(run: Run) -> tuple[float, float]:
     state = setup.layout.place(setup.initial_state())
     step = setup.ascent_step or setup.plain_step
     _refuse_beyond_memory(_peak(run, step, state))
-    evaluation, state = _evaluation_seconds(run, state)
+    evaluation = _evaluation_seconds(run, state)
     found, _ = _step_seconds(run, step, state)
     assert found is not None
     return found, evaluation
@@ -140,7 +141,7 @@ def _step_seconds(run: Run, step: Step | None, state: Any) -> tuple[float | None
     return float(np.median(found[WARM:])), state
 
 
-def _evaluation_seconds(run: Run, state: Any) -> tuple[float, Any]:
+def _evaluation_seconds(run: Run, state: Any) -> float:
     """Of the second of two, since the first one compiles; of the average as well, where
     the run keeps one.
     """
@@ -149,7 +150,7 @@ def _evaluation_seconds(run: Run, state: Any) -> tuple[float, Any]:
         start = time.perf_counter()
         loop.evaluate(run, state, 0)
         taken = time.perf_counter() - start
-    return taken, state
+    return taken
 
 
 def _peak(run: Run, step: Any, state: Any) -> int | None:

@@ -92,11 +92,20 @@ def test_runs_that_differ_in_numbers_and_length_are_timed_once():
         {"epochs": 9},
         {"data__noise__fraction": 0.5},
         {"schedule__peak": 0.2},
+        {"eval__every_epochs": 2},
     )
     here = dry_run._program(PlannedRun(tiny(sam__kind="sam")))
     for changes in alike:
         assert dry_run._program(PlannedRun(tiny(sam__kind="sam", **changes))) == here
-    for changes in ({"sam__kind": "asam"}, {"batch_size": 4}, {"model__width": 9}):
+    others = (
+        {"sam__kind": "asam"},
+        {"batch_size": 4},
+        {"model__width": 9},
+        {"sam__kind": "sam", "ema__decay": 0.9},
+        {"sam__kind": "sam", "eval__examples": 20},
+        {"sam__kind": "sam", "data__validation_fraction": 0.2},
+    )
+    for changes in others:
         assert dry_run._program(PlannedRun(tiny(**changes))) != here
 
 

@@ -141,6 +141,8 @@ def test_a_branch_may_begin_with_the_average(tmp_path):
     for weights in (start.params, start.ema_params):
         chex.assert_trees_all_equal(weights, before.ema_params)
     assert optax.tree.norm(optax.tree.sub(before.params, start.params)) > 0
+    with pytest.raises(ConfigError, match=r"began at .*True.*, and is asked .*False"):
+        restore.branch(source.workdir, 2, config, again)
     chex.assert_trees_all_equal(start.opt_state, before.opt_state)
     loop.run(config, again, silent=True)
     ends = [next(restore.read(d).states([3])) for d in (again, tmp_path / "tuned")]
