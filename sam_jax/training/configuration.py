@@ -28,6 +28,15 @@ from sam_jax.transforms import VARIANTS
 Config = Any
 
 PARALLEL = "parallel.kind"
+# Variants that a run cannot take as they are: the key to be set, and what to do.
+NEEDS: dict[str, tuple[str | None, str]] = {
+    "saf": (None, "a run keeps no outputs of earlier epochs for it. Use 'mesa'."),
+    "imb_sam": ("sam.tail", "name the rare classes, such as sam.tail=(7, 9)."),
+    "focal_sam": (
+        "sam.counts",
+        "give the training examples of every class, such as sam.counts=(500, 50, 5).",
+    ),
+}
 
 
 class ConfigError(ValueError):
@@ -234,6 +243,10 @@ def _check_variant(c: Mapping[str, Any]) -> None:
                 f"such option; set {KEYS[name].default!r}, or one of the kinds that "
                 f"have it: {', '.join(takers)}."
             )
+    if kind in NEEDS:
+        key, words = NEEDS[kind]
+        if key is None or not c[key]:
+            raise ConfigError(f"Received sam.kind={kind!r}; {words}")
     if c["sam.only_norm"] and c["sam.only_kernels"]:
         raise ConfigError(
             "Received sam.only_norm=True with sam.only_kernels=True; no leaf is both, "
@@ -241,6 +254,21 @@ def _check_variant(c: Mapping[str, Any]) -> None:
         )
     m = _group(kind, c["sam.m"], c["batch_size"])
     check_groups(m, c["batch_size"])
+
+
+def check_classes(config: Config, classes: int) -> None:
+    """Raises ConfigError for rare classes, or counts, that are not of these classes."""
+    tail, counts = config.sam.tail, config.sam.counts
+    if any(not 0 <= label < classes for label in tail):
+        raise ConfigError(
+            f"Received sam.tail={tuple(tail)} for {classes} classes; give numbers from "
+            f"0 to {classes - 1}."
+        )
+    if counts and (len(counts) != classes or min(counts) < 0):
+        raise ConfigError(
+            f"Received sam.counts={tuple(counts)} for {classes} classes; give the "
+            "training examples of every class."
+        )
 
 
 def _check_loss(c: Mapping[str, Any]) -> None:

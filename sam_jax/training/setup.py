@@ -85,6 +85,7 @@ def build(
     layout = problem.create_layout(config)
     problem.check_batches(config, layout)
     examples, parts, num_classes = load_examples(config, dataset)
+    configuration.check_classes(config, num_classes)
     checksum = _checksum(examples)
     parallel.agree("their data", checksum)
     train, size = parts["train"], config.batch_size

@@ -1,7 +1,7 @@
 """Arguments of variants, refused in a line: the value, the values allowed, the fix."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -41,7 +41,7 @@ def check_number(name: str, argument: str, value: Any) -> None:
     """A hyper-parameter that is a finite real number >= 0, or traced."""
     if isinstance(value, jax.core.Tracer):
         return
-    if not (np.ndim(value) == 0 and 0 <= float(value) < math.inf):
+    if not 0 <= _as_float(value) < math.inf:
         raise ValueError(
             f"{name} received {argument}={value!r}; it must be a finite number >= 0."
         )
@@ -65,7 +65,7 @@ def within(interval: str) -> Check:
     def check(name: str, argument: str, value: Any) -> None:
         if isinstance(value, jax.core.Tracer):
             return
-        number = float(value) if np.ndim(value) == 0 else math.nan
+        number = _as_float(value)
         above = number >= low if interval[0] == "[" else number > low
         below = number <= high if interval[-1] == "]" else number < high
         if not (above and below):
@@ -75,6 +75,39 @@ def within(interval: str) -> Check:
             )
 
     return check
+
+
+def _as_float(value: Any) -> float:
+    """A real scalar as a float; NaN, which is in no interval, for all else."""
+    number = np.ndim(value) == 0 and not isinstance(value, str | bytes | None)
+    return float(value) if number else math.nan
+
+
+def check_classes(name: str, argument: str, value: Any) -> None:
+    """Classes are a sequence of integers >= 0; it may be empty."""
+    if not (_is_sequence(value) and all(_is_index(label) for label in value)):
+        raise ValueError(
+            f"{name} received {argument}={value!r}; give the numbers of classes, "
+            "integers >= 0, such as (7, 9)."
+        )
+
+
+def check_counts(name: str, argument: str, value: Any) -> None:
+    """Examples of every class are a sequence of integers >= 0; it may be empty."""
+    if not (_is_sequence(value) and all(_is_index(count) for count in value)):
+        raise ValueError(
+            f"{name} received {argument}={value!r}; give the training examples of "
+            "every class, integers >= 0, such as (500, 50, 5)."
+        )
+
+
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
+
+
+def _is_index(value: Any) -> bool:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return whole and value >= 0
 
 
 # How the options of all variants are checked, by name.
@@ -105,6 +138,8 @@ CHECKS: dict[str, Check] = {
     "interpolation": within("(0, 1]"),
     "refresh": check_count,
     "temperature": within("(0, inf)"),
+    "tail": check_classes,
+    "counts": check_counts,
 }
 
 

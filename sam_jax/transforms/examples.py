@@ -1,7 +1,7 @@
 """Ascent, or descent, on some of the examples: selected ones, rare classes."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -44,21 +44,30 @@ def esam_gradient(
         uniform,
     )
     delta = point.perturbation(trees.scale(direction, 1 / keep), ascent.unnormalized)
-    clean = here.losses
+    weigh = _of_largest_rise(here.losses, select, point.axis_name)
+    there = _weighted(point, objective, weigh).there(delta)
+    return here._replace(gradient=there.gradient, ascent_norm=there.ascent_norm)
+
+
+def _of_largest_rise(
+    clean: jax.Array, select: trees.Scalar, axis_name: str | None
+) -> Callable[[jax.Array, Tree], jax.Array]:
+    """Weights 1 / select of the part of the batch whose losses rise most above clean
+    ones, else 0.
+    """
 
     def weigh(losses: jax.Array, batch: Tree) -> jax.Array:
         del batch
         rises = losses - clean
         everyone = rises
-        if point.axis_name is not None:
-            everyone = jax.lax.all_gather(rises, point.axis_name, tiled=True)
+        if axis_name is not None:
+            everyone = jax.lax.all_gather(rises, axis_name, tiled=True)
         lowest = jnp.min(everyone)
         least = trees.least_of_largest(everyone - lowest, select)
         number = jnp.sum(everyone - lowest >= least)
         return (rises - lowest >= least) * (everyone.size / number)
 
-    there = _weighted(point, objective, weigh).there(delta)
-    return here._replace(gradient=there.gradient, ascent_norm=there.ascent_norm)
+    return weigh
 
 
 def imb_sam_gradient(
@@ -83,7 +92,7 @@ def imb_sam_gradient(
     return _focused(
         "imb_sam",
         point,
-        lambda batch: jnp.isin(batch[labels], jnp.asarray(tail)),
+        lambda batch: jnp.isin(_classes("imb_sam", batch, labels), jnp.asarray(tail)),
         strength=1.0,
     )
 
@@ -119,9 +128,23 @@ def focal_sam_gradient(
     return _focused(
         "focal_sam",
         point,
-        lambda batch: jax.nn.one_hot(batch[labels], len(counts)) @ weights,
+        lambda batch: (
+            jax.nn.one_hot(_classes("focal_sam", batch, labels), len(counts)) @ weights
+        ),
         strength,
     )
+
+
+def _classes(name: str, batch: Tree, labels: str) -> jax.Array:
+    """The classes of a batch, i[B]."""
+    try:
+        return jnp.asarray(batch[labels])
+    except (KeyError, TypeError, IndexError):
+        known = sorted(batch) if isinstance(batch, Mapping) else type(batch).__name__
+        raise ValueError(
+            f"{name} received labels={labels!r}, which the batch does not have; it has "
+            f"{known}. Give the name of the classes there."
+        ) from None
 
 
 def _focused(

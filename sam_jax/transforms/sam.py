@@ -6,7 +6,7 @@ from sam_jax.core import ascent as ascents
 from sam_jax.core import trees
 from sam_jax.core.gradient import Gradient
 from sam_jax.core.groups import Count
-from sam_jax.transforms import directions
+from sam_jax.transforms import checks, directions
 from sam_jax.transforms.factory import ONE, Rho, transformation
 from sam_jax.transforms.point import Point
 
@@ -85,6 +85,7 @@ def sam(
       >>> step.tolist()  # -(w + 5 w / |w|), |w| = 5
       [-6.0, -8.0]
     """
+    checks.check_options("sam", {"ascent_steps": ascent_steps})
     several = ascent_steps if ascent_steps != 1 else None
     directions.check_direction(
         "sam", ascent, m=m, ascent_steps=several, ascent_step_size=ascent_step_size

@@ -55,14 +55,15 @@ def saf_gradient(point: Point, *, temperature: trees.Scalar = 5.0) -> Gradient:
     Args:
       rho: as in `mesa`; .3 in the authors' code. axis_name, temperature: as in `mesa`.
 
-    Raises: ValueError if `update` has no past_outputs=.
+    Raises: ValueError if `update` has no past_outputs=, or not those of the batch.
     """
     objective = point.require_objective("saf")
     if point.past_outputs is None:
         raise ValueError(
             "saf received no stored outputs; pass update(..., past_outputs=): the "
             "logits [B, classes] that the run had for this batch some epochs ago. "
-            "Training runs store none: use mesa there."
+            "value_and_grad has no place for them, and training runs store none: use "
+            "mesa there."
         )
     return _drawn_to(point, objective, point.past_outputs, temperature)
 
@@ -78,6 +79,11 @@ def _drawn_to(
     """The gradient with rho times the divergence from old outputs added to the loss."""
 
     def loss(outputs: jax.Array, batch: Tree) -> jax.Array:
+        if jnp.shape(old) != outputs.shape:
+            raise ValueError(
+                f"saf received past_outputs of the shape {jnp.shape(old)} for outputs "
+                f"of the shape {outputs.shape}; give those of the same examples."
+            )
         before = jax.nn.log_softmax(old / temperature)
         now = jax.nn.log_softmax(outputs / temperature)
         divergence = jnp.sum(jnp.exp(before) * (before - now), -1)

@@ -21,6 +21,7 @@ from sam_jax.training import (
     summary,
     writer,
 )
+from sam_jax.training.configuration import ConfigError
 from sam_jax.training.errors import NonFiniteLoss, TrainingError
 from sam_jax.training.progress import Progress
 from tests.training.problems import RUN, tiny
@@ -328,3 +329,16 @@ def test_runs_that_differ_in_data_and_coefficients_share_their_programs(tmp_path
     other = loop.prepare(tiny(sam__kind="sam", sam__m=8), tmp_path / "other").setup
     assert first.ascent_step is second.ascent_step
     assert first.ascent_step is not other.ascent_step
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kind": "imb_sam", "tail": (10,)}, r"sam\.tail=\(10,\) for 10 classes"),
+        ({"kind": "focal_sam", "counts": (5, 1)}, r"sam\.counts=\(5, 1\) for 10 class"),
+    ],
+)
+def test_rare_classes_are_classes_of_the_data(tmp_path, changes, message):
+    config = tiny(**{f"sam__{key}": value for key, value in changes.items()})
+    with pytest.raises(ConfigError, match=message):
+        loop.run(config, tmp_path, silent=True)

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import math
 import pydoc
 
 import jax
@@ -261,6 +262,25 @@ def test_state_reports_the_length_of_the_perturbation():
 def test_hyper_parameters_out_of_range_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("option", sorted(checks.CHECKS))
+@pytest.mark.parametrize("value", ["much", None, jnp.ones(2), -math.inf])
+def test_no_option_of_any_variant_takes_what_is_no_number(option, value):
+    takers = [name for name, v in VARIANTS.items() if option in v.options]
+    assert takers
+    if value is None and VARIANTS[takers[0]].options[option] is None:
+        return  # it may be left out
+    with pytest.raises(ValueError, match=f"received {option}="):
+        getattr(sam_jax, takers[0])(0.1, **{option: value})
+
+
+@pytest.mark.parametrize(
+    "name", sorted(n for n, v in VARIANTS.items() if "m" not in v.options)
+)
+def test_variants_of_the_whole_batch_have_no_groups(name):
+    with pytest.raises((ValueError, TypeError), match="m"):
+        getattr(sam_jax, name)(0.1, m=2)
 
 
 def test_a_mask_that_selects_nothing_is_refused():

@@ -145,6 +145,7 @@ def refused(tx, **given):
         (sam_jax.saf(0.1), r"saf received no stored outputs.*past_outputs=.*use mesa"),
         (sam_jax.imb_sam(0.1), r"tail=\(\); name the rare classes"),
         (sam_jax.focal_sam(0.1), r"counts=\(\); give the training examples of every"),
+        (sam_jax.imb_sam(0.1, tail=(1,), labels="z"), r"labels='z', .* batch .* has"),
     ],
 )
 def test_what_a_variant_cannot_do_without_is_asked_for(tx, message):
@@ -165,8 +166,18 @@ def test_a_bare_grad_fn_is_refused(factory):
         (functools.partial(sam_jax.esam, select=1.5), r"select=1.5.*\(0, 1\]"),
         (functools.partial(sam_jax.focal_sam, focus=-1.0), "focus=-1.0.*>= 0"),
         (functools.partial(sam_jax.mesa, temperature=0.0), r"ture=0.0.*\(0, inf\)"),
+        (functools.partial(sam_jax.imb_sam, tail=(0.5,)), r"tail=\(0.5,\); .* such as"),
+        (functools.partial(sam_jax.imb_sam, tail="1"), "tail='1'; .*integers >= 0"),
+        (functools.partial(sam_jax.imb_sam, tail=1), "tail=1; .*integers >= 0"),
+        (functools.partial(sam_jax.focal_sam, counts=(5, -1)), r"counts=\(5, -1\); .*"),
     ],
 )
 def test_knobs_out_of_range_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make(0.1)
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 3), (6, 2)])
+def test_stored_outputs_are_those_of_the_batch(shape):
+    with pytest.raises(ValueError, match=r"saf received past_outputs of the shape"):
+        refused(sam_jax.saf(0.1), past_outputs=jnp.zeros(shape))
