@@ -18,8 +18,8 @@ TEXT = (ROOT / "README.md").read_text()
 def test_the_examples_run_one_after_the_other():
     names = {}
     blocks = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
-    assert len(blocks) == 2
-    first, second = blocks
+    assert len(blocks) == 3
+    first, second, third = blocks
     exec(first, names)
     # One SAM step from zero on sum_i (w_i - i)^2 / 3: -0.1 * 2/3 (w + rho u - y).
     y = np.array([1.0, 2.0, 3.0])
@@ -29,6 +29,9 @@ def test_the_examples_run_one_after_the_other():
     residual = expected - y
     ascended = residual + 0.1 * residual / np.linalg.norm(residual)
     np.testing.assert_allclose(names["grads"]["w"], 2 / 3 * ascended, rtol=1e-6)
+    exec(third, names)
+    length = np.linalg.norm(residual)
+    np.testing.assert_allclose((1 + names["rho"] / length) ** 2, 1.3, rtol=0.01)
 
 
 def test_the_variants_it_names_and_counts_are_there():
