@@ -19,9 +19,9 @@ import numpy as np
 
 import sam_jax
 from experiments import gpt, m_norms, m_sharpness
-from experiments.equal_time import PLACES, Place
 from experiments.harness import comparison
 from experiments.harness.claims import Arrays, Claim
+from experiments.harness.equal_cost import PLACES, Place
 from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed
 from sam_jax import plotting
 from sam_jax.analysis import networks, restore

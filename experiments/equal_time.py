@@ -9,6 +9,8 @@ make the table, so that no seed of the table has chosen anything. That is 13 run
 variant; every candidate on all five seeds would be 20, and would not leave a night's
 time for three places. At equal steps the same choice takes SAM's epochs. In equal time
 the run at equal gradients counts up to the seconds of SAM's, by steps timed in turn.
+A forward pass is a third of a gradient; products with the Hessian are not counted, and
+show in the seconds.
 
 What the last weights measure in sharpness stands beside, and whether it orders the test
 errors of all runs (Andriushchenko et al. 2023).
@@ -17,7 +19,7 @@ errors of all runs (Andriushchenko et al. 2023).
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -28,6 +30,7 @@ from experiments import gpt
 from experiments.harness import (
     comparison,
     comparison_plots,
+    equal_cost,
     final_sharpness,
     grids,
     statistics,
@@ -35,6 +38,7 @@ from experiments.harness import (
     tuning,
 )
 from experiments.harness.claims import Arrays, Claim
+from experiments.harness.equal_cost import PLACES, at_equal
 from experiments.harness.final_sharpness import MEASURES
 from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, variants
 from sam_jax import plotting
@@ -45,47 +49,10 @@ ANDRIUSHCHENKO = "target (Andriushchenko et al. 2023)"
 # Variants that need what these runs have not, an ascent batch, rare classes or stored
 # outputs, and an ablation of Table 1 that has an experiment of its own.
 LEFT_OUT = {"max_sum", "imb_sam", "focal_sam", "saf", "sam_derivative"}
+table = equal_cost.table  # of all variants, for the report
 KINDS = tuple(name for name in VARIANTS if name not in LEFT_OUT)
-SLACK = 1.05  # of equal time: a schedule cut short by less would count as the method's
 
 
-class Place(NamedTuple):
-    """What the variants are compared on. title, unit: of its errors, which are numbers
-    times `scale`. figures, curves: as in `comparison`. at_end: whether the last epoch
-    counts, and not the best by validation.
-    """
-
-    title: str
-    unit: str
-    scale: float
-    figures: Mapping[str, str]
-    curves: Mapping[str, str]
-    at_end: bool = False
-
-
-def _images(title: str) -> Place:
-    figures = {k: comparison.FIGURES[k] for k in ("validation", "best", "last")}
-    curves = {"curve": "test_error", "validating": "validation_error"}
-    return Place(title, "test error, best epoch (%)", 100, figures, curves)
-
-
-BITS = "bits_per_byte"
-PLACES = {
-    "clean": _images("clean labels"),
-    "noisy": _images("60% label noise"),
-    "gpt": Place(
-        "GPT",
-        "bits per byte",
-        1,
-        {
-            "validation": f"validation_{BITS}_last",
-            "best": f"test_{BITS}_last",
-            "last": f"test_{BITS}_last",
-        },
-        {"curve": f"test_{BITS}", "validating": f"validation_{BITS}"},
-        at_end=True,
-    ),
-}
 NOISE = {"clean": 0.0, "noisy": 0.6}
 
 
@@ -225,6 +192,7 @@ def _errors(
         )
     )
     arrays[f"{key}_epoch"] = arrays.pop("epoch")
+    arrays[f"{key}_failed"] = np.array([not one.summary for one in own.values()])
     return arrays
 
 
@@ -241,26 +209,6 @@ def _correlations(arrays: Arrays, keys: list[str]) -> np.ndarray:
         tau, interval = statistics.of_rank_correlation(values, errors)
         rows.append([tau, *interval])
     return np.array(rows)
-
-
-def at_equal(arrays: Arrays, place: str, kind: str, equal: str) -> np.ndarray:
-    """Test errors of a variant at equal "gradients", "steps" or "seconds", f[S]."""
-    key = f"{place}_{kind}"
-    if equal == "steps" and f"{key}_steps_rho" in arrays:
-        key = f"{key}_steps"
-    if equal != "seconds":
-        return comparison.chosen(arrays, key, "best")
-    sam = f"{place}_sam"
-    budget = SLACK * arrays[f"{sam}_epoch"][-1] * arrays[f"{sam}_seconds"]
-    inside = arrays[f"{key}_epoch"] * arrays[f"{key}_seconds"] <= budget
-    count = max(1, int(inside.sum()))
-    test, validating = (
-        comparison.chosen(arrays, key, name)[:, :count]
-        for name in ("curve", "validating")
-    )
-    if PLACES[place].at_end:
-        return test[:, -1]
-    return np.take_along_axis(test, validating.argmin(1)[:, None], 1)[:, 0]
 
 
 def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:

@@ -7,21 +7,14 @@ import jax.numpy as jnp
 import optax
 
 from experiments.benchmarks import networks, rows, timing
+from experiments.harness import grids
 from sam_jax.core.gradient import Gradient, loss_gradient
 from sam_jax.transforms import VARIANTS, Point
 
 NETWORK, BATCH = "conv net 28x28", 128
 AT_ONCE = 4  # variants that take turns with one plain step, so that both see one drift
-# Gradients where they are no whole number, a forward pass being a third (see the tests'
-# counts); a Hessian-vector product is in every step on CPU with convolutions.
-COSTS = {
-    "max_sum": 7 / 3,
-    "random_perturbation": 4 / 3,
-    "mesa": 4 / 3,
-    "imb_sam": 8 / 3,
-    "focal_sam": 8 / 3,
-    "eigen_sam": 5.0,
-}
+# A Hessian-vector product is in every step on CPU with convolutions.
+COSTS = {**grids.PASSES, "eigen_sam": 5.0}
 # What some variants cannot do without.
 OPTIONS = {"imb_sam": {"tail": (0, 1)}, "focal_sam": {"counts": (9, 1) * 5}}
 

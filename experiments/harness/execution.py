@@ -108,6 +108,13 @@ def _git(*arguments: str) -> str:
         return ""
 
 
+def summary(out: pathlib.Path) -> list[list[str]]:
+    """The table that an experiment makes of its arrays; [] if it makes none."""
+    module = registry.load(read_record(out)["experiment"])
+    has = hasattr(module, "table") and (out / ARRAYS).exists()
+    return module.table(read_arrays(out)) if has else []
+
+
 class Checked(NamedTuple):
     """experiment, claims: that were recomputed. odd: what is not as it was saved."""
 

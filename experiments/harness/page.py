@@ -118,6 +118,13 @@ def _section(section: "Section", folder: pathlib.Path) -> str:
             f'<figure><img loading="lazy" alt="{html.escape(about)}" src="{figure}">'
             f"<figcaption>{html.escape(about)}</figcaption></figure>"
         )
+    if section.summary:
+        header, *rows = section.summary
+        body = [
+            "<tr>" + "".join(map(_cell, header, map(html.escape, row))) + "</tr>"
+            for row in rows
+        ]
+        out.append(_table("summary", section.title, header, body))
     if section.claims:
         caption = f"Claims of {section.source}"
         pairs = zip(section.claims, section.rows, strict=True)

@@ -9,6 +9,8 @@ An experiment is found by its file name, and is in no list. It declares
     run      settings -> arrays by name
     judge    (settings, arrays, as saved) -> claims
     plot     arrays, as saved -> matplotlib Figure
+    table    arrays, as saved -> rows of text for the report, the header first (left
+             out: none)
 
 One that trains networks declares `runs` as well: settings -> its planned runs by key,
 which `harness.training` trains in OUT/runs; `run` then takes (settings, trained runs).

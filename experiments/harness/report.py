@@ -3,7 +3,7 @@
 import os
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from experiments.harness import (
@@ -49,7 +49,8 @@ OTHER = "Scale {}; what is not as at full scale: "
 class Section(NamedTuple):
     """name, title, source: of the experiment. scale: "full" for the paper's settings,
     else its name. notes: on it, one sentence each. figure: path of the PNG from the
-    report's folder, None if it was not run. claims: as claims.json has them.
+    report's folder, None if it was not run. claims: as claims.json has them. summary:
+    the experiment's own table, the header first; empty without one.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Section(NamedTuple):
     notes: list[str]
     figure: str | None
     claims: list[dict[str, Any]]
+    summary: Sequence[Sequence[str]] = ()
 
     @property
     def rows(self) -> list[list[str]]:
@@ -112,11 +114,11 @@ def markdown(sections: list[Section]) -> str:
         lines += [f"{s.source}. {' '.join(s.notes)}", ""]
         if s.figure:
             lines += [f"![{s.name}]({s.figure})", ""]
-        if s.rows:
-            rule = ["---"] * len(REPORTED)
-            cells = [[_markdown(cell) for cell in row] for row in s.rows]
-            rows = [REPORTED, rule, *cells]
-            lines += [f"| {' | '.join(row)} |" for row in rows] + [""]
+        for header, *rows in filter(None, (s.summary, [REPORTED, *s.rows])):
+            if rows:
+                cells = [[_markdown(cell) for cell in row] for row in rows]
+                cells = [header, ["---"] * len(header), *cells]
+                lines += [f"| {' | '.join(row)} |" for row in cells] + [""]
     return "\n".join(lines)
 
 
@@ -224,6 +226,7 @@ def _sections(folder: pathlib.Path) -> Iterator[Section]:
             notes=[*notes, *[BEFORE] * any(map(parts.old, own))],
             figure=pathlib.PurePath(figure).as_posix(),
             claims=[*own, *waiting],
+            summary=execution.summary(path.parent),
         )
     missing = sorted((n for n in registry.names() if n not in seen), key=parts.order)
     for name in missing if seen else ():

@@ -86,6 +86,8 @@ def collect(method: Tuned, trained: Mapping[Key, TrainedRun]) -> Arrays:
     if len(method.candidates) == 1:
         return {}
     arrays = {f"{method.key}_tuning": _errors(method, trained)}
+    failed = [[not trained[key].summary for key in keys] for keys in method.trials]
+    arrays[f"{method.key}_tuning_failed"] = np.array(failed)
     for option in method.candidates[0]:
         values = [candidate[option] for candidate in method.candidates]
         name = f"{method.key}_tuned_{option.split('.')[-1]}"

@@ -219,3 +219,11 @@ def test_no_folder_is_not_the_one_at_hand(tmp_path, monkeypatch, capsys):
     assert cli.main(["report", "--results="]) == 2
     assert "empty --results" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_the_table_of_an_experiment_stands_before_its_claims():
+    section = report.Section(
+        "some", "Some title", "Fig. 1", "cpu", [], None, [], [["on", "a|b"], ["x", "1"]]
+    )
+    text = report.markdown([section])
+    assert "| on | a|b |\n| --- | --- |\n| x | 1 |" in text

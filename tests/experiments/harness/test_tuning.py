@@ -7,6 +7,7 @@ import pytest
 
 from experiments import equal_time
 from experiments.harness import grids, tuning
+from experiments.harness.final_sharpness import MEASURES
 from experiments.harness.runs import TrainedRun, changed
 from sam_jax.training import configuration
 from sam_jax.transforms import VARIANTS
@@ -129,3 +130,42 @@ def test_equal_time_ends_where_sams_run_does():
     np.testing.assert_array_equal(found, [0.6, 0.8])
     found = equal_time.at_equal(arrays, "noisy", "slow", "gradients")
     np.testing.assert_array_equal(found, [0.1, 0.1])
+
+
+def compared(errors, seconds):
+    """Arrays of methods on noisy labels, of one epoch each and two seeds."""
+    arrays = {"places": np.array(["noisy"]), "kinds": np.array(["sam", "other"])}
+    for kind, error in errors.items():
+        key, second = f"noisy_{kind}", seconds[kind]
+        arrays |= {
+            f"{key}_epoch": np.array([1]),
+            f"{key}_seconds": np.array(second),
+            f"{key}_validation": np.zeros((1, 2)),
+            f"{key}_best": np.array([error]),
+            f"{key}_validating": np.zeros((1, 2, 1)),
+            f"{key}_curve": np.array(error).reshape(1, 2, 1),
+            f"{key}_failed": np.array([False, kind == "other"]),
+        }
+        arrays |= {f"{key}_{name}": np.full(2, 7.0) for name in MEASURES}
+    return arrays
+
+
+def test_the_table_has_a_row_for_each_method_with_its_failures():
+    errors = {"erm": [0.2, 0.4], "sam": [0.1, 0.2], "other": [0.11, 0.25]}
+    arrays = compared(errors, {"erm": 1.0, "sam": 2.0, "other": 2.0})
+    arrays |= {
+        "noisy_other_tuning": np.array([[0.3], [0.2]]),
+        "noisy_other_tuning_failed": np.array([[True], [False]]),
+        "noisy_other_tuned_rho": np.array([0.1, 0.3]),
+    }
+    header, erm, sam, other = equal_time.table(arrays)
+    assert len(header) == len(erm) == len(sam) == len(other)
+    found = dict(zip(header, other, strict=True))
+    assert (found["method"], found["chosen"]) == ("other", "rho 0.3")
+    assert found["time of a step"] == "2.00"
+    assert found["in equal time"] == "18 ± 9.9"
+    # 1 and 5 points: 3 +- 12.71 * 2.83 / sqrt 2.
+    assert found["less SAM's, 95%"] == "3 [-22.4 to 28.4]"
+    assert found["failed runs"] == "2"  # one of the table, one of the tuning
+    assert other[-len(MEASURES) :] == ["7"] * len(MEASURES)
+    assert dict(zip(header, sam, strict=True))["less SAM's, 95%"] == "-"
