@@ -36,6 +36,8 @@ def gsam(
     less L, without changing the perturbed loss to first order. The paper lets rho
     follow the learning rate: give a schedule.
 
+    Two gradients a step.
+
     Args:
       rho, axis_name: as in `sam`.
       alpha: weight of the gap, >= 0; 0 is SAM. .4 is the paper's for ResNets.

@@ -26,6 +26,8 @@ def max_sum(
     MaxSum, Eq. 1, 3 and 19: A is the full training set for Eq. 1, an independent batch
     J_t for the stochastic Eq. 19.
 
+    Two gradients a step, one of each batch.
+
     Args:
       rho, normalize, axis_name: as in `sam`.
 

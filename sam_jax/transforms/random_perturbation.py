@@ -33,6 +33,8 @@ def random_perturbation(
 ) -> optax.GradientTransformationExtraArgs:
     """The gradient at a random point: average-case instead of worst-case noise.
 
+    One gradient a step.
+
     Args:
       rho: length of the perturbation, or its standard deviation per entry.
       seed: of the directions; step t draws from fold_in(key(seed), t). A key of your

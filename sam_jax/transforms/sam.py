@@ -53,6 +53,8 @@ def sam(
     with its momentum and weight decay, belongs behind it, and so does**
     `optax.MultiSteps`. Both are refused in the other order where that can be seen.
 
+    1 + ascent_steps gradients a step.
+
     Args:
       rho: ascent radius in parameter units, >= 0, or a schedule; 0 is the plain step.
       normalize: divide by the l2 norm over all leaves, otherwise step by rho g.

@@ -40,6 +40,8 @@ def asam(
     Kwon et al. 2021, Eq. 8. Its sharpness does not change when a layer is rescaled and
     the next scaled back, so that useful rho are some ten times SAM's.
 
+    Two gradients a step.
+
     Args:
       rho, m, chunk, axis_name: as in `sam`.
       eta: >= 0, in parameter units, so that zero weights move too. It is added for
@@ -67,6 +69,8 @@ def layerwise_sam(
     weights with two axes or more. Two things differ in a training run. The penalty
     config.l2 is a part of the ascent here, and of the descent alone there. The running
     statistics of BatchNorm follow the pass at w here, and other passes too there.
+
+    Two gradients a step.
 
     Args:
       rho: relative radius, >= 0, or a schedule. m, chunk, axis_name: as in `sam`.

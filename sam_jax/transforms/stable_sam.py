@@ -31,6 +31,8 @@ def stable_sam(
     than g, as near a saddle or at a large learning rate, SAM is unstable and this is
     not. A zero g or g_p gives a zero step.
 
+    Two gradients a step.
+
     Args:
       rho, axis_name: as in `sam`.
       m, chunk: as in `sam`; g and g_p are the means over groups.

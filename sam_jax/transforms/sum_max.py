@@ -48,6 +48,8 @@ def sum_max(
     """Mean over groups of m consecutive examples of grad L_J at the group's own ascent
     point, w + rho grad L_J(w) / |grad L_J(w)| (SumMax, Eq. 2 and 3; m-sharpness).
 
+    Two gradients a step.
+
     Args:
       rho, normalize, ascent_steps, ascent_step_size: as in `sam`, for every group.
       m: examples of the global batch that share a perturbation; it does not depend on

@@ -53,6 +53,8 @@ def sam_direction(
     The same rule is Functional-SAM (arXiv:2502.02407), which helps language models
     where plain SAM does not, and J-SAM (arXiv:2405.03676, there with m = 1).
 
+    Two gradients a step.
+
     Args:
       rho, normalize, axis_name: as in `sam`.
       m, implicit, chunk: as in `sum_max`; m = None puts the whole batch into one group.
@@ -84,6 +86,7 @@ def sam_derivative(
 
     Table 1. Arguments and returns as for `sam_direction`. The penalty's gradient is
     taken where the Jacobian is.
+    Two gradients a step.
     """
     return transformation(
         "sam_derivative",
