@@ -325,8 +325,10 @@ def test_a_lost_process_ends_the_other_within_a_minute(tmp_path, lost):
     _, errors = processes[1 - lost].communicate(timeout=60)
     processes[lost].communicate()
     assert time.monotonic() - began < 60
-    # With process 0 the service is lost on which jax's own runtime insists.
-    assert processes[1 - lost].returncode == (1 if lost == 1 else -signal.SIGABRT)
+    # With process 0 the service is lost on which jax's own runtime insists: it aborts,
+    # unless our line was first, as on a busy machine.
+    code = processes[1 - lost].returncode
+    assert code == 1 or (lost == 0 and code == -signal.SIGABRT)
     if lost == 1:
         assert len(own_lines(errors)) == 1
         assert "start all processes" in errors
