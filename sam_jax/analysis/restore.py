@@ -23,6 +23,8 @@ from sam_jax.training.examples import Examples
 from sam_jax.training.feeds import Rows, Streamed
 from sam_jax.training.state import State
 
+BRANCH = "branch.json"  # where a run that goes on from another began
+
 
 class Finished(NamedTuple):
     """A run read from its work directory: configuration, setup, and where it lies.
@@ -151,10 +153,11 @@ def branch(
             "is 0. Train it with ema.decay = .999, say."
         )
     writer.claim(workdir, configuration.plain(checked))
-    _note_beginning(workdir, {"epoch": epoch, "average": average})
+    beginning = {"epoch": epoch, "average": average}
     target = workdir / "checkpoints"
     with checkpoint.Checkpoints(target, read_only=True) as there:
         if there.numbers():
+            _refuse_other_beginning(workdir, beginning)
             return
     with checkpoint.Checkpoints(source / "checkpoints", read_only=True) as old_run:
         saved = old_run.read(epoch)
@@ -163,21 +166,19 @@ def branch(
     output.write_atomic(
         workdir / "metrics.jsonl", lambda file: file.write("".join(kept).encode())
     )
+    output.write_json(workdir / BRANCH, beginning)
     owner, keep = configuration.fingerprint(checked), checked.checkpoint.keep
     with checkpoint.Checkpoints(target, keep=keep, run=owner) as new_run:
         state = _from_average(saved.state) if average else saved.state
         new_run.save(epoch, state, saved.record)
 
 
-def _note_beginning(workdir: pathlib.Path, beginning: dict[str, Any]) -> None:
-    """Notes where a branch began, which its configuration does not say.
-
-    Raises: ConfigError if it has begun otherwise.
-    """
-    path = workdir / "branch.json"
-    if not path.exists():
-        output.write_json(path, beginning)
-    elif (noted := json.loads(path.read_text())) != beginning:
+def _refuse_other_beginning(
+    workdir: pathlib.Path, beginning: Mapping[str, Any]
+) -> None:
+    """Raises ConfigError for a run that began otherwise; older ones do not say."""
+    path = workdir / BRANCH
+    if path.exists() and (noted := json.loads(path.read_text())) != beginning:
         raise ConfigError(
             f"{workdir} began at {noted}, and is asked for {beginning}; give another "
             "folder, or remove this one."

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from sam_jax import data
-from sam_jax.training import configuration, feeds
+from sam_jax.training import consistency, feeds
 from sam_jax.training.configuration import Config
 from sam_jax.training.examples import Examples
 from sam_jax.training.setup import Setup
@@ -30,7 +30,7 @@ def batches(
         return setup.train[chosen].astype(np.int32)
 
     streams = [order()]
-    if configuration.ascends_on_own_batch(config.sam.kind):
+    if consistency.ascends_on_own_batch(config.sam.kind):
         streams.append(order(to_ascend_on=True))
     for batch in zip(*streams, strict=True):
         yield tuple(setup.layout.split(indices) for indices in batch)

@@ -37,3 +37,7 @@ class CheckpointError(TrainingError):
 
 class OtherRun(CheckpointError):
     """A checkpoint of another run than the one that reads it."""
+
+
+class ConfigError(ValueError):
+    """A configuration that no run can be made of; the message is one line."""

@@ -23,6 +23,7 @@ import numpy as np
 from sam_jax.training import (
     checkpoint,
     configuration,
+    consistency,
     epochs,
     fleet_evaluation,
     lock,
@@ -75,7 +76,7 @@ def fits(planned: Sequence[tuple[Config, pathlib.Path]]) -> bool:
         len(planned) > 1
         and first.parallel.kind == "pmap"
         and parallel.layout(first.devices).count == 1
-        and not configuration.ascends_on_own_batch(first.sam.kind)
+        and not consistency.ascends_on_own_batch(first.sam.kind)
         and first.data.feed == "memory"
         and len({likeness(config) for config, _ in planned}) == 1
         and len(come_to) == 1

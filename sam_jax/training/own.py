@@ -5,7 +5,8 @@ import jax
 import jax.numpy as jnp
 
 from sam_jax.models import own
-from sam_jax.training.configuration import Config, ConfigError, group_size
+from sam_jax.training import consistency
+from sam_jax.training.configuration import Config, ConfigError
 from sam_jax.training.examples import Examples
 from sam_jax.training.feeds import Streamed
 
@@ -41,7 +42,7 @@ def check_network(
         raise ConfigError(str(error)) from None
     if not found.statistics:
         return found.draws
-    if group_size(config) == 1:
+    if consistency.group_size(config) == 1:
         raise ConfigError(
             f"Received model.name={name!r}, which has BatchNorm, with groups of one "
             "example, for which batch statistics are not defined; normalise otherwise, "

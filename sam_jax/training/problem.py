@@ -11,13 +11,11 @@ import jax.numpy as jnp
 from sam_jax import data, losses, models
 from sam_jax.core.gradient import Gradient
 from sam_jax.models import own as own_networks
-from sam_jax.training import flat_state, own, parallel, robust, sharded
+from sam_jax.training import consistency, flat_state, own, parallel, robust, sharded
 from sam_jax.training import step as steps
 from sam_jax.training.configuration import (
     Config,
     ConfigError,
-    check_groups,
-    group_size,
     variant_options,
 )
 from sam_jax.training.examples import Augment, Examples
@@ -51,9 +49,9 @@ def check_batches(config: Config, layout: parallel.Layout) -> None:
     """Checks how batches and groups fit to the devices, and BatchNorm to the groups."""
     parallel.per_device(config.batch_size, layout.shares, "batch_size")
     parallel.per_device(config.eval.batch_size, layout.shares, "eval.batch_size")
-    m = group_size(config)
-    check_groups(m, config.batch_size, layout.shares)
-    check_groups(m, config.batch_size, layout.width)
+    m = consistency.group_size(config)
+    consistency.check_groups(m, config.batch_size, layout.shares)
+    consistency.check_groups(m, config.batch_size, layout.width)
     if ":" in config.model.name:
         return  # `own.check_network` looks at the network itself
     statistics = "axis_name" in models.allowed_options(config.model.name)

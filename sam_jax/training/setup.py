@@ -16,6 +16,7 @@ from sam_jax.core.gradient import Gradient
 from sam_jax.training import (
     checkpoint,
     configuration,
+    consistency,
     flat_state,
     loading,
     own,
@@ -26,7 +27,7 @@ from sam_jax.training import (
 )
 from sam_jax.training import state as states
 from sam_jax.training import step as steps
-from sam_jax.training.configuration import Config, ConfigError, group_size
+from sam_jax.training.configuration import Config, ConfigError
 from sam_jax.training.evaluate import Evaluator, FreshStatistics
 from sam_jax.training.examples import Examples
 from sam_jax.training.feeds import Streamed
@@ -85,7 +86,7 @@ def build(
     layout = problem.create_layout(config)
     problem.check_batches(config, layout)
     examples, parts, num_classes = load_examples(config, dataset)
-    configuration.check_classes(config, num_classes)
+    consistency.check_classes(config, num_classes)
     checksum = _checksum(examples)
     parallel.agree("their data", checksum)
     train, size = parts["train"], config.batch_size
@@ -205,7 +206,7 @@ def compile_programs(
     ascent_step = None
     if config.sam.kind != "erm":
         ascent_step = make_step(
-            make_module(group_size(config)), problem.create_gradient(config)
+            make_module(consistency.group_size(config)), problem.create_gradient(config)
         )
     plain_step = make_step(network, steps.plain_gradient)
     return Programs(network, loss, optimizer, plain_step, ascent_step)

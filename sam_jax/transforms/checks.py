@@ -83,26 +83,21 @@ def _as_float(value: Any) -> float:
     return float(value) if number else math.nan
 
 
-def check_classes(name: str, argument: str, value: Any) -> None:
-    """Classes are a sequence of integers >= 0; it may be empty."""
-    if not (_is_sequence(value) and all(_is_index(label) for label in value)):
-        raise ValueError(
-            f"{name} received {argument}={value!r}; give the numbers of classes, "
-            "integers >= 0, such as (7, 9)."
-        )
+def indices(what: str) -> Check:
+    """The check for a sequence of integers >= 0, which may be empty.
 
+    Args:
+      what: they are, and an example.
+    """
 
-def check_counts(name: str, argument: str, value: Any) -> None:
-    """Examples of every class are a sequence of integers >= 0; it may be empty."""
-    if not (_is_sequence(value) and all(_is_index(count) for count in value)):
-        raise ValueError(
-            f"{name} received {argument}={value!r}; give the training examples of "
-            "every class, integers >= 0, such as (500, 50, 5)."
-        )
+    def check(name: str, argument: str, value: Any) -> None:
+        listed = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
+        if not (listed and all(_is_index(each) for each in value)):
+            raise ValueError(
+                f"{name} received {argument}={value!r}; give {what}, integers >= 0."
+            )
 
-
-def _is_sequence(value: Any) -> bool:
-    return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
+    return check
 
 
 def _is_index(value: Any) -> bool:
@@ -138,8 +133,8 @@ CHECKS: dict[str, Check] = {
     "interpolation": within("(0, 1]"),
     "refresh": check_count,
     "temperature": within("(0, inf)"),
-    "tail": check_classes,
-    "counts": check_counts,
+    "tail": indices("the numbers of classes, such as (7, 9)"),
+    "counts": indices("the training examples of every class, such as (500, 50, 5)"),
 }
 
 

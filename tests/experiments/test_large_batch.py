@@ -1,13 +1,13 @@
 """A batch of 128 in one group against 256 in groups of 32."""
 
 from experiments import large_batch, m_sharpness
-from sam_jax.training import configuration
+from sam_jax.training import configuration, consistency
 
 
 def test_the_sizes_are_those_of_the_paper():
     found = {m.key: m.config for m in large_batch.methods(large_batch.SCALES["paper"])}
     sizes = {
-        key: (config.batch_size, configuration.group_size(configuration.check(config)))
+        key: (config.batch_size, consistency.group_size(configuration.check(config)))
         for key, config in found.items()
     }
     assert sizes == {"erm": (128, 128), "one_group": (128, 128), "groups": (256, 32)}

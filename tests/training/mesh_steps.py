@@ -7,7 +7,15 @@ import jax
 import numpy as np
 
 from sam_jax import models
-from sam_jax.training import configuration, parallel, problem, sharded, state, step
+from sam_jax.training import (
+    configuration,
+    consistency,
+    parallel,
+    problem,
+    sharded,
+    state,
+    step,
+)
 from sam_jax.training.examples import Examples
 from sam_jax.transforms import VARIANTS
 from tests.training.devices import Net, unmapped_step
@@ -122,12 +130,12 @@ def mapped_step(kind, m, name, layout, sizes=SMALL):
     config = configuration.check(tiny(**changes, batch_size=sizes.batch))
     problem.check_batches(config, layout)
     axes = step.normalization_axes(
-        configuration.group_size(config), sizes.batch, layout.width
+        consistency.group_size(config), sizes.batch, layout.width
     )
     take = unmapped_step(config, network(name, sizes, **axes), OPTIMIZER, layout)
     given = step.Coefficients(np.array(0.1), np.array(0.5), np.array(0.01))
     order = np.arange(sizes.batch, dtype=np.int32)
-    own = configuration.ascends_on_own_batch(kind)
+    own = consistency.ascends_on_own_batch(kind)
     first = beginning(name, OPTIMIZER, sizes)
     variant = problem.create_variant_state(config, first.params)
     batches = [order, (order + 3) % sizes.batch] if own else [order]
