@@ -39,7 +39,10 @@ SCALES = {
     ),
     "cpu": Settings(rho=(0.05, 0.1, 0.2), recipe="embedded", changes={"epochs": 60}),
     "fashion": Settings(
-        rho=comparison.FASHION_RHO, tuning=comparison.FASHION_TUNING, recipe="fashion"
+        seeds=comparison.FASHION_SEEDS[:5],
+        rho=comparison.FASHION_RHO,
+        tuning=comparison.FASHION_TUNING,
+        recipe="fashion",
     ),
     "paper": Settings(),
 }

@@ -49,6 +49,7 @@ SCALES = {
     # The ResNet with BatchNorm: on clean images SAM did nothing for the plain network,
     # at any rho, so there was nothing to switch on or off.
     "fashion": Settings(
+        seeds=comparison.FASHION_SEEDS,
         rho=comparison.FASHION_RHO,
         switch_rho=comparison.FASHION_RHO,
         tuning=comparison.FASHION_TUNING,

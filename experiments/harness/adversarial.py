@@ -49,7 +49,7 @@ class Settings(comparison.Settings):
 
 
 FASHION: dict[str, Any] = {
-    "seeds": (0, 1, 2, 3, 4),
+    "seeds": comparison.FASHION_SEEDS,
     "rho": (0.01, 0.03, 0.1, 0.3),
     "tuning": comparison.FASHION_TUNING,
     "recipe": "fashion",
