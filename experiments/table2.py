@@ -68,7 +68,7 @@ SCALES = {
         changes={"model.name": "conv_net", "ema.decay": 0.99},
     ),
     "fashion": Settings(
-        seeds=comparison.FASHION_SEEDS,
+        seeds=(0, 1, 2, 3, 4),
         data=("fashion_mnist",),
         rho=comparison.FASHION_RHO,
         tuning=comparison.FASHION_TUNING,
