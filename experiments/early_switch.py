@@ -124,17 +124,13 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
 def plot(arrays: Arrays) -> plotting.Figure:
     """Test errors over epochs; the last ones over the training loss at the switch."""
     figure, (curves, loss, ends) = plotting.panels(1, 3)
-    comparison_plots.draw_curves(curves, arrays, LABELS)
+    comparison_plots.draw_curves(curves, arrays, LABELS, legend=False)
     last = {key: 100 * comparison.chosen(arrays, key, "last") for key in LABELS}
-    shown = arrays["epoch"] >= arrays["stops"][0]
-    seen = [comparison.chosen(arrays, key, "curve")[:, shown] for key in LABELS]
-    low, high = 100 * np.percentile(seen, (0, 98))
-    curves.set_ylim(max(low - 0.2 * (high - low), 0), max(high, 1.0))
+    comparison_plots.zoom(curves, arrays, LABELS, arrays["stops"][0])
     comparison_plots.draw_curves(
         loss, arrays, LABELS, "loss", ylabel="training loss", percent=False
     )
     loss.set_yscale("log")
-    curves.get_legend().remove()
     switched = [_key(part) for part in SWITCHES]
     at = arrays["loss_at_switch"].mean(1)
     means = np.array([last[key].mean() for key in switched])

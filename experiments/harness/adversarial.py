@@ -162,11 +162,20 @@ def far_below_clean(arrays: Arrays) -> Iterator[Claim]:
 
 
 def draw(arrays: Arrays, keys: Sequence[str]) -> plotting.Figure:
-    """Robust test error over epochs, and that of the training set."""
-    figure, (test, train) = plotting.panels(1, 2)
+    """Robust test error over epochs, of methods that attack in training; beside it,
+    where there is ordinary training, that of all; and that of the training set.
+    """
     labels = {key: METHODS[key][0] for key in keys}
-    comparison_plots.draw_curves(test, arrays, labels, ylabel="robust test error (%)")
+    attacked = {key: label for key, label in labels.items() if key != "clean"}
+    every = len(attacked) < len(labels)
+    figure, (test, *others, train) = plotting.panels(1, 2 + every)
+    what = "robust test error (%)"
+    comparison_plots.draw_curves(test, arrays, attacked, ylabel=what)
+    comparison_plots.zoom(test, arrays, attacked, arrays["epoch"][-1] / 2)
+    for panel in others:
+        comparison_plots.draw_curves(panel, arrays, labels, ylabel=what)
+    what = "robust train error (%)"
     comparison_plots.draw_curves(
-        train, arrays, labels, "train", ylabel="robust train error (%)"
+        train, arrays, labels, "train", ylabel=what, legend=False
     )
     return figure

@@ -1,6 +1,6 @@
 """Pictures of a comparison: errors over epochs, over rho, and at one epoch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -19,6 +19,7 @@ def draw_curves(
     ylabel: str = "test error (%)",
     percent: bool = True,
     linestyle: str = "-",
+    legend: bool = True,
 ) -> None:
     """Means over seeds and bands, of each method at its rho, over epochs.
 
@@ -37,7 +38,21 @@ def draw_curves(
     if percent:
         axes.set_ylim(bottom=0)
     axes.margins(x=0)
-    axes.legend(frameon=False, fontsize="small")
+    if legend:
+        axes.legend(frameon=False, fontsize="small")
+
+
+def zoom(
+    axes: plotting.Axes, arrays: Arrays, methods: Iterable[str], since: float = 0
+) -> None:
+    """Limits the picture from below the least error to above most of those after an
+    epoch; the highest 5% of them, and what was before it, may lie outside.
+    """
+    curves = [100 * comparison.chosen(arrays, key, "curve") for key in methods]
+    low = np.min(curves)
+    high = np.percentile(np.array(curves)[..., arrays["epoch"] >= since], 95)
+    room = high - low
+    axes.set_ylim(max(low - 0.2 * room, 0), max(high + 0.1 * room, 1.0))
 
 
 MOST_TICKS = 8  # values of rho that are written below an axis
