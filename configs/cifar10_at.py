@@ -18,7 +18,8 @@ three seeds: at 26.6 ± 1.2%, sam 26.8 ± 1.8 (rho .05), pairing_tenth 23.5 ± 1
 56.5 ± 2.5, clean 95.6 ± 0.6. Robust overfitting is not seen on digits.
 
 fashion is the same on Fashion-MNIST, with enough test images to decide and so few for
-training that adversarial training overfits.
+training that adversarial training overfits: robust test error by PGD, best and last
+epoch, ten seeds, at 43.2 and 49.5%, sam 43.2 and 48.4, pairing 42.3 and 42.0.
 
 Variants: at (default), sam, awp, gce, pairing, pairing_tenth (lambda .1), trades, clean
 (no attack in training), long, ema, cpu, fashion, smoke.

@@ -7,6 +7,7 @@ found.
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ SCALES = {
     "fashion": Settings(
         seeds=comparison.FASHION_SEEDS,
         rho=comparison.FASHION_RHO,
-        switch_rho=comparison.FASHION_RHO,
+        switch_rho=(*comparison.FASHION_RHO, 3.0, 10.0),
         tuning=comparison.FASHION_TUNING,
         recipe="fashion",
     ),
@@ -135,20 +136,17 @@ def plot(arrays: Arrays) -> plotting.Figure:
     start = {key: LABELS[key] for key in ("erm", "sam")}
     for row, names in enumerate((start, LABELS)):
         loss, error = axes[2 * row : 2 * row + 2]
-        comparison_plots.draw_curves(
-            loss, arrays, names, "loss", ylabel="training loss", percent=False
-        )
+        style: dict[str, Any] = {"dashed": tuple(PARENTS)}
+        units: dict[str, Any] = {"ylabel": "training loss", "percent": False}
+        comparison_plots.draw_curves(loss, arrays, names, "loss", **units, **style)
         loss.set_yscale("log")
-        comparison_plots.draw_curves(error, arrays, names)
-        shown = arrays["epoch"] >= (0.8 * arrays["switch"] if row else 5)
-        for panel, curve, factor in ((loss, "loss", 1.0), (error, "curve", 100.0)):
-            seen = [comparison.chosen(arrays, key, curve)[:, shown] for key in names]
-            low, high = factor * np.percentile(seen, (0, 98))
-            if panel is error:
-                panel.set_ylim(max(low - 0.2 * (high - low), 0), max(high, 1.0))
-            elif row:
-                panel.set_ylim(0.7 * low, 1.4 * high)
+        comparison_plots.draw_curves(error, arrays, names, legend=False, **style)
+        since = 0.8 * arrays["switch"] if row else 5
+        comparison_plots.zoom(error, arrays, names, since)
         if row:
+            shown = arrays["epoch"] >= since
+            seen = [comparison.chosen(arrays, key, "loss")[:, shown] for key in names]
+            loss.set_ylim(0.7 * np.min(seen), 1.4 * np.percentile(seen, 98))
             for panel in (loss, error):
                 panel.axvline(arrays["switch"], color="gray", linewidth=0.8)
                 panel.set_xlim(0.8 * arrays["switch"], arrays["epoch"][-1])

@@ -1,6 +1,6 @@
 """Pictures of a comparison: errors over epochs, over rho, and at one epoch."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
@@ -19,6 +19,7 @@ def draw_curves(
     ylabel: str = "test error (%)",
     percent: bool = True,
     linestyle: str = "-",
+    dashed: Collection[str] = (),
     legend: bool = True,
 ) -> None:
     """Means over seeds and bands, of each method at its rho, over epochs.
@@ -26,13 +27,15 @@ def draw_curves(
     Args:
       methods: key -> label.
       percent: whether the curve is a fraction, to be drawn in %.
+      dashed: keys of methods that would hide others.
     """
     for i, (key, label) in enumerate(methods.items()):
         curve = (100 if percent else 1) * comparison.chosen(arrays, key, name)
         if len(arrays[f"{key}_rho"]) > 1:
             label = f"{label}, rho = {comparison.rho(arrays, key):g}"
         color = plotting.COLORS[i % len(plotting.COLORS)]
-        line = {"label": label, "color": color, "linestyle": linestyle}
+        style = "--" if key in dashed else linestyle
+        line = {"label": label, "color": color, "linestyle": style}
         plotting.band(axes, arrays["epoch"], curve, **line)
     axes.set(xlabel="epoch", ylabel=ylabel, title=title)
     if percent:

@@ -91,13 +91,13 @@ PARTS = (
         "Robust overfitting is like overfitting noisy labels: SAM, GCE and pairing "
         "lower the robust error.",
         (
-            "robust_table",
             "fig7",
-            "fig8",
+            "label_noise_parallel",
             "fig13a",
             "fig13b",
-            "label_noise_parallel",
+            "robust_table",
             "robust_peers",
+            "fig8",
         ),
     ),
     Part(
