@@ -8,6 +8,7 @@ tenths of the epochs, from the checkpoints of one run at SAM's best rho.
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -124,22 +125,24 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
 def plot(arrays: Arrays) -> plotting.Figure:
     """Test errors over epochs; the last ones over the training loss at the switch."""
     figure, (curves, loss, ends) = plotting.panels(1, 3)
-    comparison_plots.draw_curves(curves, arrays, LABELS, legend=False)
-    last = {key: 100 * comparison.chosen(arrays, key, "last") for key in LABELS}
-    comparison_plots.zoom(curves, arrays, LABELS, arrays["stops"][0])
-    comparison_plots.draw_curves(
-        loss, arrays, LABELS, "loss", ylabel="training loss", percent=False
-    )
-    loss.set_yscale("log")
     switched = [_key(part) for part in SWITCHES]
-    at = arrays["loss_at_switch"].mean(1)
-    means = np.array([last[key].mean() for key in switched])
-    low, high = np.percentile([last[key] for key in switched], (10, 90), axis=1)
-    ends.errorbar(at, means, np.abs([means - low, high - means]), fmt="o", capsize=3)
-    for key, style in (("erm", "--"), ("sam", ":")):
-        ends.axhline(last[key].mean(), color="gray", linestyle=style, label=LABELS[key])
-    ends.set(xscale="log", xlabel="training loss at the switch")
-    ends.set_ylabel("test error, last epoch (%)")
-    ends.minorticks_off()
-    ends.legend(frameon=False, fontsize="small")
+    style: dict[str, Any] = {"dashed": switched, "legend": False}
+    units: dict[str, Any] = {"ylabel": "training loss", "percent": False}
+    comparison_plots.draw_curves(curves, arrays, LABELS, **style)
+    comparison_plots.zoom(curves, arrays, LABELS, arrays["stops"][0])
+    comparison_plots.draw_curves(loss, arrays, LABELS, "loss", **units, **style)
+    loss.set_yscale("log")
+    losses = dict(zip(switched, arrays["loss_at_switch"].mean(1), strict=True))
+    for color, (key, label) in zip(plotting.COLORS, LABELS.items(), strict=False):
+        last = 100 * comparison.chosen(arrays, key, "last")
+        if key not in losses:
+            ends.axhline(last.mean(), color=color, label=label)
+            continue
+        reach = np.abs(np.percentile(last, (10, 90)) - last.mean())[:, None]
+        look = {"fmt": "o", "capsize": 3, "color": color, "label": label}
+        ends.errorbar([losses[key]], [last.mean()], reach, **look)
+    low, high = ends.get_ylim()
+    ends.set_ylim(low, high + 0.8 * (high - low))  # the legend is of all panels
+    ends.set(xlabel="training loss at the switch", ylabel="test error, last epoch (%)")
+    ends.legend(frameon=False, fontsize="small", loc="upper left")
     return figure

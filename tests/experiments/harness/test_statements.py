@@ -1,10 +1,11 @@
 """The verdicts that docs/paper.md has for every numbered statement."""
 
 import pathlib
+import re
 
 import pytest
 
-from experiments.harness import claims, registry, report, statements
+from experiments.harness import claims, parts, registry, report, statements
 
 ROOT = pathlib.Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "paper.md"
@@ -125,3 +126,16 @@ def test_every_experiment_and_claim_on_the_paper_is_in_a_row():
         sources += [c["source"] for c in found if c["kind"] == "paper"]
     for source in sources:
         assert statements.places(source) <= listed, source
+
+
+def test_every_experiment_contrary_to_the_paper_is_explained():
+    _, _, rest = PAGE.read_text().partition("## What is contrary, and why")
+    explained = set(re.findall(r"index\.md#(\w+)", rest.partition("\n## ")[0]))
+    contrary = {
+        path.parent.name
+        for path in (ROOT / "results").glob("*/claims.json")
+        for claim in claims.read(path)
+        if (claim["kind"], claim["verdict"]) == ("paper", "contrary")
+        and not parts.old(claim)
+    }
+    assert contrary == explained
