@@ -94,7 +94,7 @@ def fashion(config: ConfigDict) -> None:
     config.ema.decay = min(config.ema.decay, 0.99)
     config.attack.eps = 0.1
     config.eval.update(every_epochs=6, examples=2000, batch_size=1000)
-    config.checkpoint.update(every_epochs=config.epochs, best=True)  # AutoAttack's
+    config.checkpoint.update(every_epochs=config.epochs, best=True)
 
 
 def smoke(config: ConfigDict) -> None:

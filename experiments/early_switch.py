@@ -126,15 +126,16 @@ def plot(arrays: Arrays) -> plotting.Figure:
     """Test errors over epochs; the last ones over the training loss at the switch."""
     figure, (curves, loss, ends) = plotting.panels(1, 3)
     switched = [_key(part) for part in SWITCHES]
-    style: dict[str, Any] = {"dashed": switched, "legend": False}
+    stops = dict(zip(switched, map(float, arrays["stops"]), strict=True))
+    style: dict[str, Any] = {"since": stops, "legend": False}
     units: dict[str, Any] = {"ylabel": "training loss", "percent": False}
     comparison_plots.draw_curves(curves, arrays, LABELS, **style)
     comparison_plots.zoom(curves, arrays, LABELS, arrays["stops"][0])
     comparison_plots.draw_curves(loss, arrays, LABELS, "loss", **units, **style)
     loss.set_yscale("log")
     losses = dict(zip(switched, arrays["loss_at_switch"].mean(1), strict=True))
-    for color, (key, label) in zip(plotting.COLORS, LABELS.items(), strict=False):
-        last = 100 * comparison.chosen(arrays, key, "last")
+    for i, (key, label) in enumerate(LABELS.items()):
+        color, last = plotting.COLORS[i], 100 * comparison.chosen(arrays, key, "last")
         if key not in losses:
             ends.axhline(last.mean(), color=color, label=label)
             continue
@@ -144,5 +145,6 @@ def plot(arrays: Arrays) -> plotting.Figure:
     low, high = ends.get_ylim()
     ends.set_ylim(low, high + 0.8 * (high - low))  # the legend is of all panels
     ends.set(xlabel="training loss at the switch", ylabel="test error, last epoch (%)")
+    ends.set_title(f"rho = {comparison.rho(arrays, 'sam'):g}; bars: 10-90% of seeds")
     ends.legend(frameon=False, fontsize="small", loc="upper left")
     return figure

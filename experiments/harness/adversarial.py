@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -34,6 +34,8 @@ FIGURES = {
 CURVES = {"curve": "test_robust_error", "train": "train_robust_error"}
 AVERAGED = ("averaged",)  # methods whose errors are those of the weights' average
 AVERAGE = "ema_"  # before the names of such errors
+# The pairing term enters at this part of the epochs; until then they are plain.
+SINCE = {"pairing": 0.5, "pairing_tenth": 0.5}
 # Radii as multiples of SAM's; methods that are not here have none.
 FACTORS = {"sam": 1.0, "awp": grids.FACTORS["layerwise_sam"]}
 
@@ -48,6 +50,7 @@ class Settings(comparison.Settings):
     rho: tuple[float, ...] = (0.05, 0.1, 0.2)
 
 
+S = TypeVar("S", bound=Settings)
 FASHION: dict[str, Any] = {
     "seeds": comparison.FASHION_SEEDS,
     "rho": (0.01, 0.03, 0.1, 0.3),
@@ -56,12 +59,12 @@ FASHION: dict[str, Any] = {
 }
 
 
-def scales(paper: Settings) -> dict[str, Settings]:
-    """smoke, cpu and fashion beside the paper's."""
+def scales(paper: S) -> dict[str, S]:
+    """smoke, cpu and fashion beside the paper's, and of its class."""
     return {
-        "smoke": Settings(seeds=(0,), rho=(0.1,), recipe="smoke"),
-        "cpu": Settings(rho=(0.05, 0.1), recipe="cpu"),
-        "fashion": Settings(**FASHION),
+        "smoke": dataclasses.replace(paper, seeds=(0,), rho=(0.1,), recipe="smoke"),
+        "cpu": dataclasses.replace(paper, rho=(0.05, 0.1), recipe="cpu"),
+        "fashion": dataclasses.replace(paper, **FASHION),
         "paper": paper,
     }
 
@@ -162,20 +165,20 @@ def far_below_clean(arrays: Arrays) -> Iterator[Claim]:
 
 
 def draw(arrays: Arrays, keys: Sequence[str]) -> plotting.Figure:
-    """Robust test error over epochs, of methods that attack in training; beside it,
-    where there is ordinary training, that of all; and that of the training set.
+    """Robust test error over epochs, of methods that attack in training from near and
+    of all; and that of the training set.
     """
+    figure, (near, test, train) = plotting.panels(1, 3)
+    epochs = arrays["epoch"][-1]
+    since = {key: SINCE[key] * epochs for key in keys if key in SINCE}
+    style: dict[str, Any] = {"since": since}
     labels = {key: METHODS[key][0] for key in keys}
-    attacked = {key: label for key, label in labels.items() if key != "clean"}
-    every = len(attacked) < len(labels)
-    figure, (test, *others, train) = plotting.panels(1, 2 + every)
     what = "robust test error (%)"
-    comparison_plots.draw_curves(test, arrays, attacked, ylabel=what)
-    comparison_plots.zoom(test, arrays, attacked, arrays["epoch"][-1] / 2)
-    for panel in others:
-        comparison_plots.draw_curves(panel, arrays, labels, ylabel=what)
+    comparison_plots.draw_curves(test, arrays, labels, ylabel=what, **style)
+    style["legend"] = False
+    comparison_plots.draw_curves(near, arrays, labels, ylabel=what, **style)
+    attacked = [key for key in keys if key != "clean"]
+    comparison_plots.zoom(near, arrays, attacked, epochs / 2)
     what = "robust train error (%)"
-    comparison_plots.draw_curves(
-        train, arrays, labels, "train", ylabel=what, legend=False
-    )
+    comparison_plots.draw_curves(train, arrays, labels, "train", ylabel=what, **style)
     return figure

@@ -32,9 +32,9 @@ from experiments.harness.runs import (
     worst,
 )
 
-# Scale fashion, everywhere: the seeds (others than those, below 20, on which settings
-# were tried and claims first judged), the grid of SAM over the whole batch on ten
-# classes, how many seeds choose from it (all would take twice the time), and the
+# Scale fashion: seeds for what was first run after its settings had been tried on
+# others, below 20; older experiments keep theirs. The grid of SAM over the whole batch
+# on ten classes, how many seeds choose from it (all would take twice the time), and the
 # network without normalisation layers, whose steps take a third of the time.
 FASHION_SEEDS = tuple(range(20, 30))
 FASHION_RHO = (0.01, 0.03, 0.1, 0.3, 1.0)

@@ -1,6 +1,6 @@
 """Pictures of a comparison: errors over epochs, over rho, and at one epoch."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -19,7 +19,7 @@ def draw_curves(
     ylabel: str = "test error (%)",
     percent: bool = True,
     linestyle: str = "-",
-    dashed: Collection[str] = (),
+    since: Mapping[str, float] | None = None,
     legend: bool = True,
 ) -> None:
     """Means over seeds and bands, of each method at its rho, over epochs.
@@ -27,16 +27,19 @@ def draw_curves(
     Args:
       methods: key -> label.
       percent: whether the curve is a fraction, to be drawn in %.
-      dashed: keys of methods that would hide others.
+      since: key -> the epoch until which the method is another one, which it would
+        hide; it is drawn from there, dashed.
     """
     for i, (key, label) in enumerate(methods.items()):
-        curve = (100 if percent else 1) * comparison.chosen(arrays, key, name)
+        shown = arrays["epoch"] >= (since or {}).get(key, 0)
+        curve = comparison.chosen(arrays, key, name)[:, shown]
+        curve = (100 if percent else 1) * curve
         if len(arrays[f"{key}_rho"]) > 1:
             label = f"{label}, rho = {comparison.rho(arrays, key):g}"
         color = plotting.COLORS[i % len(plotting.COLORS)]
-        style = "--" if key in dashed else linestyle
+        style = "--" if key in (since or {}) else linestyle
         line = {"label": label, "color": color, "linestyle": style}
-        plotting.band(axes, arrays["epoch"], curve, **line)
+        plotting.band(axes, arrays["epoch"][shown], curve, **line)
     axes.set(xlabel="epoch", ylabel=ylabel, title=title)
     if percent:
         axes.set_ylim(bottom=0)
@@ -46,16 +49,20 @@ def draw_curves(
 
 
 def zoom(
-    axes: plotting.Axes, arrays: Arrays, methods: Iterable[str], since: float = 0
+    axes: plotting.Axes, arrays: Arrays, methods: Iterable[str], since: float
 ) -> None:
-    """Limits the picture from below the least error to above most of those after an
-    epoch; the highest 5% of them, and what was before it, may lie outside.
+    """Limits a picture of test errors from below all bands to above most of where they
+    are after an epoch; a title says so where something lies above.
     """
-    curves = [100 * comparison.chosen(arrays, key, "curve") for key in methods]
-    low = np.min(curves)
-    high = np.percentile(np.array(curves)[..., arrays["epoch"] >= since], 95)
-    room = high - low
-    axes.set_ylim(max(low - 0.2 * room, 0), max(high + 0.1 * room, 1.0))
+    shown = arrays["epoch"] >= axes.get_xlim()[0]
+    curves = [comparison.chosen(arrays, key, "curve")[:, shown] for key in methods]
+    low, high = 100 * np.percentile(curves, (10, 90), axis=1)
+    late = arrays["epoch"][shown] >= min(since, arrays["epoch"][-1])
+    top, bottom = np.percentile(high[:, late], 95), low.min()
+    top, bottom = top + 0.1 * (top - bottom), bottom - 0.2 * (top - bottom)
+    axes.set_ylim(max(bottom, 0), max(top, 1.0))
+    if high.max() > top:
+        axes.set_title(f"{axes.get_title()}, cut above".removeprefix(", "))
 
 
 MOST_TICKS = 8  # values of rho that are written below an axis
