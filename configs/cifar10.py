@@ -9,6 +9,9 @@ Expected test error of the paper: erm 5.03%, sam 3.76% (training losses .0012 an
 by 0.1% at most. SAM for the last 100 epochs alone improves on ERM; ERM after 900 epochs
 of SAM keeps what SAM found.
 
+fashion, last epoch, ten seeds: erm 14.7 ± .3%, sam (rho .3) 13.4 ± .4, erm_to_sam (rho
+1) 14.0 ± .3, sam_to_erm 13.4 ± .4.
+
 Variants: erm (default), sam, unnormalized, erm_to_sam, sam_to_erm; embedded
 (digits, in minutes), fashion (Fashion-MNIST) or smoke joins any other:
 `--config=configs/cifar10.py:sam,smoke`.
