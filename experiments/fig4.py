@@ -2,8 +2,8 @@
 
 What matters is how many of the 50 labels are wrong. Randomising 90% of them makes 22.5
 wrong on average: with fewer than half wrong SAM overfits later and less at the paper's
-step size, with more than half it learns the wrong labels faster. A larger step lets ERM
-reach zero error, too, so no win over every step size is claimed.
+step size, with more than half it learns the wrong labels faster. The paper chooses the
+step of each method by a grid search; at a larger step ERM reaches zero error, too.
 """
 
 import dataclasses
@@ -20,13 +20,14 @@ from sam_jax.toys import descent, gaussians, linear
 SOURCE = "Figure 4"
 X64 = True
 METHODS = ("ERM", "SAM")
-# An independent NumPy run of ten seeds, means in %; WITHIN are the points allowed.
-WITHIN = 5.0
-# labels flipped: (best ERM, best SAM, last ERM, last SAM).
+# An independent NumPy run of 600 seeds, by labels flipped: mean and deviation in % of
+# best ERM, best SAM, last ERM, last SAM. A mean of others is within ERRORS standard
+# errors of it; what is 0 but for rounding, within a hundredth of a point.
+ERRORS = 4.0
 REFERENCE = {
-    22: (0.05, 0.00, 29.8, 0.3),
-    23: (1.8, 0.02, 35.6, 1.6),
-    24: (14.4, 5.0, 42.8, 9.6),
+    22: ((0.026, 0.085), (0.0, 0.0), (30.46, 5.14), (0.21, 0.27)),
+    23: ((0.846, 1.38), (0.009, 0.14), (36.73, 5.42), (0.96, 1.09)),
+    24: ((10.46, 8.6), (2.13, 5.12), (43.25, 5.58), (6.63, 6.82)),
 }
 
 
@@ -45,7 +46,7 @@ class Settings:
     rho: float = 5.0
     step_size: float = 2.0
     steps: int = 50
-    step_grid: tuple[float, ...] = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+    step_grid: tuple[float, ...] = (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 
 SCALES = {
@@ -97,8 +98,10 @@ def run(settings: Settings) -> Arrays:
 def judge(settings: Settings, arrays: Arrays) -> Iterator[Claim]:
     """SAM against ERM by the number of labels flipped, and against the reference."""
     n = settings.n
-    text = "90% of the labels drawn anew: SAM's best error is at most ERM's"
-    yield Claim.share(text, "Fig. 4", _sam_at_least_as_good(arrays["redrawn"])[0])
+    best = 100 * _best_and_last(arrays["redrawn"])[0]
+    text = "90% of the labels drawn anew: SAM's best error less ERM's (points)"
+    words = f"{(best[1] - best[0]).mean():.2f}, of {best[0].mean():.1f} %"
+    yield Claim.mean(text, "Fig. 4", "< 0", best[1] - best[0], high=0, measured=words)
     for k, error in zip(arrays["flips"], arrays["error"], strict=True):
         last = _best_and_last(error)[1]
         if 2 * k < n:
@@ -119,17 +122,23 @@ def judge(settings: Settings, arrays: Arrays) -> Iterator[Claim]:
 def _reference_claims(k: int, summary: np.ndarray) -> Iterator[Claim]:
     names = [f"{stage} error of {m}" for stage in ("best", "last") for m in METHODS]
     rows = zip(names, REFERENCE[k], summary.reshape(4, -1), strict=True)
-    for name, paper, values in rows:
+    for name, (mean, deviation), values in rows:
         text = f"{k} flipped: mean {name} (%)"
-        yield Claim.agrees(text, "reference run", paper, values, within=WITHIN)
+        within = ERRORS * deviation / len(values) ** 0.5 + 0.01
+        yield Claim.agrees(text, "reference run", mean, values, within=within)
 
 
 def _grid_claims(arrays: Arrays) -> Iterator[Claim]:
-    """With 24 flips and step 20 ERM, too, passes through a perfect classifier."""
-    flips, steps = arrays["flips"] == 24, arrays["step_grid"] == 20
-    best = 100 * arrays["grid"][flips][:, steps, 0, 0].mean()
-    text = "24 flipped: ERM with step 20 reaches a best error (%) of 0"
-    yield Claim.close(text, "reference run", 0, best, 0.05)
+    """Each method at the step of the grid with its least mean error."""
+    for k, grid in zip(arrays["flips"], 100 * arrays["grid"], strict=True):
+        best = np.moveaxis(grid[:, 0], 1, 0)  # [methods, steps, seeds]
+        chosen = best.mean(-1).argmin(-1)
+        erm, sam = best[np.arange(2), chosen]
+        at = [f"{arrays['step_grid'][i]:g}" for i in chosen]
+        text = f"{k} flipped, steps by grid search ({at[0]} and {at[1]}): "
+        text += "SAM's best error less ERM's (points)"
+        words = f"{sam.mean():.2g} against {erm.mean():.2g} %"
+        yield Claim.mean(text, "Fig. 4", "< 0", sam - erm, high=0, measured=words)
 
 
 def _sam_at_least_as_good(error: np.ndarray) -> np.ndarray:

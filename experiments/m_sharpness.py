@@ -115,7 +115,7 @@ def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
 
 
 def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
-    """Every m below ERM, the smallest below the batch, and the best rho."""
+    """Every m below ERM, and the smallest below the batch."""
     for norm in arrays["norms"]:
         for key, label in _of_norm(arrays, norm).items():
             if key == f"{norm}_erm":
@@ -132,9 +132,6 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
         text = f"{NORMS[norm]}: {names[0]} below {names[1]}, test error, best epoch"
         source = "Foret et al. 2021, Sec. 4.1"
         yield comparison.lower(text, source, None, arrays, smallest, batch)
-        ratio = comparison.rho(arrays, smallest) / comparison.rho(arrays, batch)
-        text = f"{NORMS[norm]}: best rho of {names[0]} over that of {names[1]}"
-        yield Claim.decided(text, "m-sharpness", None, ratio, "< 1", ratio < 1)
 
 
 def _of_norm(arrays: Arrays, norm: str) -> dict[str, str]:

@@ -138,13 +138,19 @@ def judge(settings: Settings, arrays: Arrays) -> Iterator[Claim]:
     for p in EXPONENTS:
         text = f"rho like gamma^{p:g}: rate of E L - L* in T, last decade"
         rate = max(-1.0, -2 * p)
-        yield Claim.close(text, "Sec. 3.2", rate, slopes[str(p)], 0.15)
+        source = "Sec. 3.2" if p >= 0.5 else "reference derivation"
+        yield Claim.close(text, source, rate, slopes[str(p)], 0.15)
+        if 0 < p < 0.5:  # "has to be O(sqrt(gamma_t)) to ensure convergence"
+            text = f"rho like gamma^{p:g}: E L - L* does not vanish, rate of it near 0"
+            holds, low = slopes[str(p)] > -0.15, "> -0.15"
+            yield Claim.decided(text, "Sec. 3.2", 0.0, slopes[str(p)], low, holds)
+    # Near the minimum both are one method here, whose radii are made equal there.
     text = "normalised, rho like gamma^0.5: rate of E L - L* in T, last decade"
-    yield Claim.close(text, "Sec. 3.2", -1.0, slopes[NORMALIZED], 0.15)
+    yield Claim.close(text, "control of Sec. 3.2", -1.0, slopes[NORMALIZED], 0.15)
     text = "normalised over unnormalised, rho like gamma^0.5: E L - L* at the last T"
     ratio = means[NORMALIZED][-1] / means["0.5"][-1]
     yield Claim.decided(
-        text, "Sec. 3.2", "alike", ratio, "0.5 to 2", bool(0.5 < ratio < 2)
+        text, "control of Sec. 3.2", "alike", ratio, "0.5 to 2", bool(0.5 < ratio < 2)
     )
     for name, words in (("fact_1", "w^2 / 2"), ("fact_2", "the function of Fact II")):
         reach = arrays[name][-1] / (arrays["steps"][-1] * settings.cycle_rho)

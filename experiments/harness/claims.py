@@ -20,8 +20,12 @@ from experiments.harness.statistics import (
 
 Arrays = Mapping[str, np.ndarray]
 Value = float | int | str | None
-# Of the paper, of a run or derivation of our own, of ours alone, of method or code.
+# Of the paper, of a run or derivation of our own, a question or goal of ours or of
+# others, and of what must come out if method and code are right.
 KINDS = ("paper", "reference", "target", "control")
+CONTROLS = ("control", "erratum", "closed", "by", "early")  # first words of a source
+# What stands in no statement as it is printed: the expected value is our own.
+DERIVED = ("corrected", "by symmetry", "beyond")
 STATEMENTS = ("Fig.", "Table", "Prop.", "Lemma", "Fact", "Sec.", "App.", "Eq.", "Thm.")
 
 
@@ -112,6 +116,18 @@ class Claim:
         return cls(text, source, 1.0, share, words, verdict, interval, count)
 
     @classmethod
+    def every(cls, claim: str, source: str, holding: np.ndarray) -> "Claim":
+        """A claim that is true on every seed there is, as a theorem has to be.
+
+        Args:
+          holding: bool, one a seed.
+        """
+        share, count = float(np.mean(holding)), len(holding)
+        text = f"{claim}: share of seeds"
+        holds = share == 1
+        return cls.decided(text, source, 1.0, share, "all", holds, seeds=count)
+
+    @classmethod
     def mean(
         cls,
         claim: str,
@@ -163,7 +179,9 @@ def kind_of(source: str) -> str:
     if source.startswith(STATEMENTS):
         return "paper"
     first = source.split(" ")[0]
-    return first if first in ("reference", "target") else "control"
+    if first in CONTROLS:
+        return "control"
+    return first if first in KINDS else "target"
 
 
 def range_of(low: float, high: float) -> str:
@@ -184,7 +202,7 @@ def plain(claim: Claim, command: str) -> dict[str, Any]:
         for key, value in dataclasses.asdict(claim).items()
     }
     expected = found.pop("expected")
-    paper = claim.kind == "paper"
+    paper = claim.kind == "paper" and not claim.source.endswith(DERIVED)
     finite = found["interval"] is not None and all(map(math.isfinite, claim.interval))
     return {
         "claim": found.pop("claim"),

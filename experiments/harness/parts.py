@@ -162,14 +162,27 @@ def rows(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Row]:
 def counted(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """(verdict, words) for the verdicts that claims have, ("holds", "3 hold").
 
-    Those of a version that judged without intervals are counted apart.
+    A measurement that several experiments show counts once. Those of a version that
+    judged without intervals are counted apart.
     """
-    numbers = Counter(OLD if old(claim) else claim["verdict"] for claim in found)
+    numbers = Counter(OLD if old(c) else c["verdict"] for c in _once(found))
     return [
         (verdict, f"{numbers[verdict]} {_verb(verdict, numbers[verdict])}")
         for verdict in (*VERDICTS, OLD)
         if numbers[verdict]
     ]
+
+
+def _once(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Claims without those that repeat the interval of one before, to the digit."""
+    seen: set[tuple[float, ...]] = set()
+    kept = []
+    for claim in found:
+        interval = tuple(claim.get("interval") or ())
+        if interval not in seen or not interval:
+            kept.append(claim)
+        seen.add(interval)
+    return kept
 
 
 def _verb(verdict: str, number: int) -> str:

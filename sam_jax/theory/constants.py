@@ -77,14 +77,16 @@ def slow_steps(beta: Number, steps: Shaped[ArrayLike, "..."]) -> Steps:
     return Steps(1 / (beta * steps**0.5), 1 / (beta * steps**0.25))
 
 
-def decreasing_steps(t: Int[ArrayLike, "..."], beta: Number, mu: Number) -> Steps:
+def decreasing_steps(
+    t: Int[ArrayLike, "..."], beta: Number, mu: Number, *, cap: Number = 1 / 16
+) -> Steps:
     """The steps of Prop. 2, 12 and 18 under (A3), at iterations t = 0, 1, ...
 
-        gamma_t = min{(8 t + 4) / (3 mu (t + 1)^2), 1 / (16 beta)}
+        gamma_t = min{(8 t + 4) / (3 mu (t + 1)^2), cap / beta}
         rho_t = sqrt(gamma_t / beta)
 
-    The cap makes rho_t <= 1 / (4 beta), as Lemma 17 needs. The printed caps disagree:
-    one cannot be read, the other is 1 / (2 beta), which allows rho_t = 0.7 / beta.
+    A cap of 1/16 makes rho_t <= 1 / (4 beta), as Lemma 17 needs. The printed caps
+    disagree: one cannot be read, the other is 1/2, which allows rho_t = 0.7 / beta.
     """
-    gamma = jnp.minimum((8 * t + 4) / (3 * mu * (t + 1) ** 2), 1 / (16 * beta))
+    gamma = jnp.minimum((8 * t + 4) / (3 * mu * (t + 1) ** 2), cap / beta)
     return Steps(gamma, jnp.sqrt(gamma / beta))

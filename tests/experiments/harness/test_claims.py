@@ -78,7 +78,8 @@ def test_agreement_is_to_the_margin_that_was_said():
     ("source", "kind"),
     [
         *(("Fig. 3a", "paper"), ("Prop. 4, printed", "paper"), ("Table 1", "paper")),
-        *(("reference run", "reference"), ("target", "target"), ("peers", "control")),
+        *(("reference run", "reference"), ("target", "target"), ("peers", "target")),
+        *(("control of Sec. 5", "control"), ("closed form", "control")),
     ],
 )
 def test_kinds_follow_from_the_source(source, kind):
@@ -86,6 +87,18 @@ def test_kinds_follow_from_the_source(source, kind):
     row = claims.plain(Claim.close("", source, 1.0, 1.0, 0.1), "command")
     assert row["paper" if kind == "paper" else "reference"] == 1.0
     assert row["reference" if kind == "paper" else "paper"] is None
+
+
+@pytest.mark.parametrize("source", ["Prop. 4, corrected", "Fig. 4, by symmetry"])
+def test_what_the_paper_does_not_print_is_not_put_into_its_mouth(source):
+    row = claims.plain(Claim.close("", source, 1.0, 1.0, 0.1), "command")
+    assert (row["kind"], row["paper"], row["reference"]) == ("paper", None, 1.0)
+
+
+@pytest.mark.parametrize(("true", "verdict"), [(20, "holds"), (19, "contrary")])
+def test_one_seed_refutes_a_theorem(true, verdict):
+    claim = Claim.every("", "", np.arange(20) < true)
+    assert (claim.verdict, claim.seeds) == (verdict, 20)
 
 
 def test_claims_of_older_files_are_read(tmp_path):

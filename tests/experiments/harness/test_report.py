@@ -108,6 +108,14 @@ def test_the_parts_are_counted_from_the_claims():
     assert counted == ["1 holds", "1 judged without intervals"]
 
 
+def test_a_measurement_of_several_experiments_counts_once():
+    claim = {"kind": "paper", "claim": "a", "verdict": "holds", "command": "run"}
+    shown = [claim | {"interval": interval} for interval in ([1, 2], [1, 2], [1, 3])]
+    unseeded = [claim | {"interval": None}] * 2
+    assert parts.verdicts(shown) == "2 hold"
+    assert parts.verdicts(shown + unseeded) == "4 hold"
+
+
 def test_an_experiment_belongs_to_one_part():
     names = [name for part in parts.PARTS for name in part.experiments]
     assert len(names) == len(set(names))

@@ -18,6 +18,7 @@ NOVEL = key_types.since("9.9.9", key_types.number(0.25, "[0, 1]", "not thought o
 RULE = {"power", "chunk"}  # of the grids of m, which were all written out before
 CHANGED = {
     "fig11": {"checkpoint.every_epochs"},
+    "fig4": {"step_grid"},
     "sum_max_run": {"seed", "seeds"},
     "m_sharpness": RULE,
     "m_norms": RULE,
