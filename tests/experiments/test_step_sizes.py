@@ -23,16 +23,32 @@ def test_sam_per_example_stands_still_at_order_rho_off_the_minimum(rho):
     np.testing.assert_allclose(loss - 3, fixed**2, atol=1e-14)
 
 
-def test_the_constants_are_those_of_the_parabolas():
-    rows = jnp.array(step_sizes.PARABOLAS)
+@pytest.mark.parametrize(
+    ("rows", "slopes"),
+    [(step_sizes.PARABOLAS, [-3, 3]), (step_sizes.UNEQUAL, [-9, 3, 6])],
+)
+def test_the_constants_are_those_of_the_parabolas(rows, slopes):
     objective = step_sizes.parabolas()
-    mean = jax.hessian(lambda w: objective.value(w, rows))(0.0)
+    mean = jax.hessian(lambda w: objective.value(w, jnp.array(rows)))(0.0)
     assert (float(mean), float(rows[:, 0].max())) == (step_sizes.MU, step_sizes.BETA)
-    slopes = [
-        float(jax.grad(lambda w, row=row: objective.value(w, row[None]))(0.0))
+    found = [
+        float(
+            jax.grad(lambda w, row=row: objective.value(w, jnp.array(row[None])))(0.0)
+        )
         for row in rows
     ]
-    np.testing.assert_allclose(slopes, [-step_sizes.SLOPE, step_sizes.SLOPE])
+    np.testing.assert_allclose(found, slopes)
+
+
+def test_gradients_of_unequal_length_tell_the_forms_apart():
+    rows, there = jnp.array(step_sizes.UNEQUAL), []
+    assert np.abs(step_sizes.UNEQUAL.prod(1)).mean() == step_sizes.LENGTH
+    for rule, length in step_sizes.FORMS.values():
+        gradient = sharpness_aware_gradient(
+            step_sizes.parabolas(), 0.0, rows, rho=0.1 * length, m=1, rule=rule
+        ).gradient
+        there.append(float(gradient))
+    assert abs(there[0] - there[1]) > 0.1
 
 
 def test_radii_start_equal_and_the_smaller_exponent_falls_slower():
