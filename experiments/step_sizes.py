@@ -176,7 +176,7 @@ def _alike(arrays: Arrays) -> Claim:
     interval = (center - reach, center + reach)
     return Claim(
         "normalised over unnormalised, rho like gamma^0.5: last E L - L*, log2",
-        "Sec. 3.2",
+        "target beside Sec. 3.2",
         "alike",
         f"{center:.3g} (a factor of {2**center:.3g})",
         "-1 to 1",
