@@ -139,9 +139,8 @@ def plot(arrays: Arrays) -> plotting.Figure:
         if key not in losses:
             ends.axhline(last.mean(), color=color, label=label)
             continue
-        reach = np.abs(np.percentile(last, (10, 90)) - last.mean())[:, None]
-        look = {"fmt": "o", "capsize": 3, "color": color, "label": label}
-        ends.errorbar([losses[key]], [last.mean()], reach, **look)
+        look = {"color": color, "label": label}
+        comparison_plots.draw_spread(ends, losses[key], last, **look)
     low, high = ends.get_ylim()
     ends.set_ylim(low, high + 0.8 * (high - low))  # the legend is of all panels
     ends.set(xlabel="training loss at the switch", ylabel="test error, last epoch (%)")

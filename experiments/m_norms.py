@@ -23,8 +23,9 @@ SCALES = {
         seeds=(0, 1, 2),
         m=(1, 16, 0),
         rho=(0.05, 0.1, 0.2, 0.4),
-        rho_single=(0.005, 0.01, 0.02),
-        rho_group=(0.05, 0.1, 0.2),
+        # .04 and .4 were tried after .02 and .2, the largest, had been chosen.
+        rho_single=(0.005, 0.01, 0.02, 0.04),
+        rho_group=(0.05, 0.1, 0.2, 0.4),
         norms=("group", "batch"),
         recipe="embedded",
         changes={"epochs": 30, "schedule.warmup_epochs": 3.0},

@@ -168,13 +168,17 @@ def _draw_over_m(panel: plotting.Axes, arrays: Arrays, norm: str, name: str) -> 
     errors = np.stack(
         [comparison.chosen(arrays, key, name) for key in shown.values()], 1
     )
-    line = {"color": plotting.COLORS[1], "label": "SAM", "marker": "o"}
-    if len(shown) < 3:
-        line["linestyle"] = ""  # two sizes are no curve
-    plotting.band(panel, list(shown), 100 * errors, **line)
+    line = {"color": plotting.COLORS[1], "label": "SAM"}
+    if len(shown) < 3:  # two sizes are no curve
+        for size, values in zip(shown, 100 * errors.T, strict=True):
+            comparison_plots.draw_spread(panel, size, values, **line)
+            line["label"] = "_"
+    else:
+        plotting.band(panel, list(shown), 100 * errors, marker="o", **line)
     erm = 100 * comparison.chosen(arrays, f"{norm}_erm", name)
     panel.axhline(erm.mean(), color=plotting.COLORS[0], linestyle="--", label="ERM")
-    panel.set(xscale="log", xlabel="m")
+    bars = "; bars: 10-90% of seeds" if len(shown) < 3 else ""
+    panel.set(xscale="log", xlabel=f"m{bars}")
     panel.set_xticks(list(shown), [str(size) for size in shown])
     panel.minorticks_off()
     panel.set_ylim(bottom=80 * min(errors.min(), erm.min() / 100))

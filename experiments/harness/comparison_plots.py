@@ -1,6 +1,7 @@
 """Pictures of a comparison: errors over epochs, over rho, and at one epoch."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -63,6 +64,13 @@ def zoom(
     axes.set_ylim(max(bottom, 0), max(top, 1.0))
     if high.max() > top:
         axes.set_title(f"{axes.get_title()}, cut above".removeprefix(", "))
+
+
+def draw_spread(axes: plotting.Axes, x: float, values: np.ndarray, **look: Any) -> None:
+    """The mean of values f[S] at x, and a bar from their 10th to 90th percentile."""
+    mean = values.mean()
+    reach = np.abs(np.percentile(values, (10, 90)) - mean)[:, None]
+    axes.errorbar([x], [mean], reach, fmt="o", capsize=3, **look)
 
 
 MOST_TICKS = 8  # values of rho that are written below an axis

@@ -21,7 +21,7 @@ CHANGED = {
     "fig4": {"step_grid"},
     "sum_max_run": {"seed", "seeds"},
     "m_sharpness": RULE,
-    "m_norms": RULE,
+    "m_norms": RULE | {"rho_single", "rho_group"},
 }
 
 
