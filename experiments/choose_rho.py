@@ -23,10 +23,12 @@ from experiments.harness import comparison
 from experiments.harness.claims import Arrays, Claim
 from experiments.harness.equal_cost import PLACES, Place
 from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed
+from experiments.harness.statistics import CONTRARY
 from sam_jax import plotting
 from sam_jax.analysis import networks, restore
 from sam_jax.training import loop
 from sam_jax.training import step as steps
+from sam_jax.transforms.radius import NoRadius
 
 SOURCE = "Choosing rho (ours)"
 TAKES = ("m_sharpness", "m_norms", "gpt")  # whose trained runs are taken
@@ -122,7 +124,9 @@ def runs(settings: Settings) -> dict[Key, PlannedRun]:
 
 
 class Measured(NamedTuple):
-    """rho: of `choose_rho`. noise_scale: of the gradient, in examples."""
+    """rho: of `choose_rho`, 0 where no radius meets the budget. noise_scale: of the
+    gradient, in examples.
+    """
 
     rho: float
     noise_scale: float
@@ -143,9 +147,12 @@ def _measure(settings: Settings, name: str) -> Measured:
         )
     else:
         objective = networks.evaluation_objective(run, state, 0.0)
-    rho = sam_jax.choose_rho(
-        objective, state.params, batch, budget=settings.budget, m=m
-    )
+    try:
+        rho = sam_jax.choose_rho(
+            objective, state.params, batch, budget=settings.budget, m=m
+        )
+    except NoRadius:
+        rho = 0.0
     noise = 0.0
     if m is not None:
         scale = sam_jax.gradient_noise_scale(objective, state.params, batch).scale
@@ -209,11 +216,15 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
     for name in map(str, arrays["sweeps"]):
         margin, unit = MARGINS[SWEEPS[name].place], place(name).unit
         for how, function in (("chosen", "choose_rho"), ("carried", "carry_rho")):
-            if f"{name}_{how}" in arrays:
+            text = f"{SWEEPS[name].label}: regret of {function}, {unit}"
+            if arrays.get(f"{name}_{how}", 1) == 0:
+                words = "none: no radius meets the budget"
+                yield Claim(text, "ours", None, words, f"< {margin:g}", CONTRARY)
+            elif f"{name}_{how}" in arrays:
                 radii = arrays[f"{name}_rho"]
                 there, best = radii[nearest(arrays, name, how)], comparison.rho
                 yield Claim.mean(
-                    f"{SWEEPS[name].label}: regret of {function}, {unit}",
+                    text,
                     "ours",
                     None,
                     regret(arrays, name, how),
@@ -235,7 +246,7 @@ def plot(arrays: Arrays) -> plotting.Figure:
         errors = place(name).scale * arrays[f"{name}_best"].T
         plotting.band(panel, arrays[f"{name}_rho"], errors, **line)
         for how, color in (("chosen", 1), ("carried", 2)):
-            if f"{name}_{how}" in arrays:
+            if arrays.get(f"{name}_{how}", 0) > 0:
                 style = {"color": plotting.COLORS[color], "label": how}
                 panel.axvline(float(arrays[f"{name}_{how}"]), **style)
         panel.set(xscale="log", xlabel="rho", ylabel=place(name).unit)

@@ -21,6 +21,10 @@ PRECISION = 0.01  # of the rise, relative
 ROUNDING = 0.1  # the same, where the loss is no finer: of a tiny budget in float32
 
 
+class NoRadius(ValueError):
+    """No radius meets a budget."""
+
+
 def choose_rho(
     objective: Objective,
     params: Tree,
@@ -46,8 +50,8 @@ def choose_rho(
       budget: rise of the mean loss over the mean loss, > 0.
       m: examples that share a perturbation; None for the whole batch.
 
-    Raises: ValueError for a budget that no radius meets: where the gradient or the loss
-      is zero, and where the loss does not rise so far, jumps, or falls before.
+    Raises: NoRadius, a ValueError, for a budget that none meets: where the gradient or
+      the loss is zero, and where the loss does not rise so far, jumps, or falls before.
     """
     if not isinstance(objective, Objective):
         raise ValueError(
@@ -60,7 +64,7 @@ def choose_rho(
     )
     start, slope = float(start), float(slope)
     if not (math.isfinite(start) and start > 0 and slope > 0):
-        raise ValueError(
+        raise NoRadius(
             f"{NAME} received weights with a mean loss of {start:.3g} and an ascent of "
             f"slope {slope:.3g}, where no radius raises it by a share; measure before "
             "training has ended."
@@ -132,7 +136,7 @@ def _root(gap: Callable[[float], float], budget: float, first: float) -> float:
     Args:
       first: radius to begin with.
 
-    Raises: ValueError if no radius is found where the gap is about zero.
+    Raises: NoRadius if none is found where the gap is about zero.
     """
     low, below, high, above = _bracket(gap, budget, first)
     middle, value, last = high, above, 0
@@ -151,7 +155,7 @@ def _root(gap: Callable[[float], float], budget: float, first: float) -> float:
         last = side
     if abs(value) <= ROUNDING * budget:
         return middle
-    raise ValueError(
+    raise NoRadius(
         f"{NAME} received budget={budget}, which no radius meets: the mean loss jumps "
         f"over that rise near {middle:.3g}; give a smaller budget."
     )
@@ -173,7 +177,7 @@ def _bracket(
     if above >= 0:
         return low, below, high, above
     rise, at = max((above, high), (below, low))
-    raise ValueError(
+    raise NoRadius(
         f"{NAME} received budget={budget}, which no radius up to {high:.3g} meets: the "
         f"mean loss rises by {rise + budget:.3g} of itself at most, at {at:.3g}; give "
         "a smaller budget."
