@@ -8,8 +8,8 @@ those of other experiments: what these have trained in folders beside is taken.
 
 The budget was .3 at first. On digits that radius was six to eleven times the best one
 without normalisation, where SAM does not train, and no radius met it with BatchNorm. Of
-.02, .05, .1 and .2, tried after that, .05 had the least regret on these two sweeps; what
-the others say of it counts.
+.02, .05, .1 and .2, tried after that, .05 had the least regret on these two sweeps;
+what the others say of it counts.
 """
 
 import dataclasses
