@@ -24,7 +24,7 @@ import numpy as np
 
 import sam_jax
 from experiments import gpt, m_norms, m_sharpness
-from experiments.harness import comparison
+from experiments.harness import comparison, comparison_plots
 from experiments.harness.claims import Arrays, Claim
 from experiments.harness.equal_cost import PLACES, Place
 from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed
@@ -254,7 +254,8 @@ def plot(arrays: Arrays) -> plotting.Figure:
             if arrays.get(f"{name}_{how}", 0) > 0:
                 style = {"color": plotting.COLORS[color], "label": how}
                 panel.axvline(float(arrays[f"{name}_{how}"]), **style)
-        panel.set(xscale="log", xlabel="rho", ylabel=place(name).unit)
+        panel.set_ylabel(place(name).unit)
+        comparison_plots.set_radii(panel, arrays[f"{name}_rho"].tolist())
         panel.set_title(SWEEPS[name].label)
         panel.legend(frameon=False, fontsize="small")
     return figure

@@ -101,13 +101,19 @@ def draw_grid(
         every = errors[:, : comparison.tried(arrays, key)].T
         plotting.band(axes, values, every, label=label, color=color, marker=".")
         axes.plot(values[at], errors[at].mean(), "o", color=color)
-    axes.set(xlabel="rho", ylabel=ylabel, xscale="log")
-    ticks = sorted({float(v) for key in methods for v in arrays[f"{key}_rho"]})
+    axes.set(ylabel=ylabel)
+    set_radii(axes, (float(v) for key in methods for v in arrays[f"{key}_rho"]))
+    axes.set_ylim(0, min(axes.get_ylim()[1], 2 * most))
+    axes.legend(frameon=False, fontsize="small")
+
+
+def set_radii(axes: plotting.Axes, radii: Iterable[float]) -> None:
+    """A logarithmic axis of rho, on which the values of a grid are written."""
+    axes.set(xlabel="rho", xscale="log")
+    ticks = sorted(set(radii))
     if len(ticks) <= MOST_TICKS:
         axes.set_xticks(ticks, [f"{v:g}" for v in ticks], rotation=60, fontsize="small")
         axes.minorticks_off()
-    axes.set_ylim(0, min(axes.get_ylim()[1], 2 * most))
-    axes.legend(frameon=False, fontsize="small")
 
 
 def draw_bars(
