@@ -27,6 +27,7 @@ CONTROLS = ("control", "erratum", "closed", "by", "early")  # first words of a s
 # What stands in no statement as it is printed: the expected value is our own.
 DERIVED = ("corrected", "by symmetry", "beyond")
 STATEMENTS = ("Fig.", "Table", "Prop.", "Lemma", "Fact", "Sec.", "App.", "Eq.", "Thm.")
+MOST = "> 1/2"  # of the seeds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,8 +113,8 @@ class Claim:
         interval = statistics.of_share(true, count)
         verdict = statistics.verdict(interval, 0.5, math.inf)
         text = f"{claim}: share of seeds"
-        share, words = true / count, "> 1/2"
-        return cls(text, source, 1.0, share, words, verdict, interval, count)
+        share = true / count
+        return cls(text, source, 1.0, share, MOST, verdict, interval, count)
 
     @classmethod
     def every(cls, claim: str, source: str, holding: np.ndarray) -> "Claim":
@@ -182,6 +183,11 @@ def kind_of(source: str) -> str:
     if first in CONTROLS:
         return "control"
     return first if first in KINDS else "target"
+
+
+def is_share(claim: Mapping[str, Any]) -> bool:
+    """Whether a claim, as JSON has it, is on a share of seeds."""
+    return claim.get("tolerance") == MOST
 
 
 def range_of(low: float, high: float) -> str:

@@ -174,12 +174,14 @@ def counted(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 
 def _once(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Claims without those that repeat the interval of one before, to the digit."""
+    """Claims without those that repeat the interval of one before, to the digit; that
+    of a share is one of few, and says nothing.
+    """
     seen: set[tuple[float, ...]] = set()
     kept = []
     for claim in found:
         interval = tuple(claim.get("interval") or ())
-        if interval not in seen or not interval:
+        if not interval or interval not in seen or claims.is_share(claim):
             kept.append(claim)
         seen.add(interval)
     return kept

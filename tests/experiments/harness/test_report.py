@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from experiments import __main__ as cli
-from experiments.harness import execution, parts, report
+from experiments.harness import claims, execution, parts, report
 
 
 def test_report_has_every_claim_and_labels_the_scale(module, tmp_path):
@@ -112,8 +112,10 @@ def test_a_measurement_of_several_experiments_counts_once():
     claim = {"kind": "paper", "claim": "a", "verdict": "holds", "command": "run"}
     shown = [claim | {"interval": interval} for interval in ([1, 2], [1, 2], [1, 3])]
     unseeded = [claim | {"interval": None}] * 2
+    shares = [claim | {"interval": [1, 2], "tolerance": claims.MOST}] * 2
     assert parts.verdicts(shown) == "2 hold"
     assert parts.verdicts(shown + unseeded) == "4 hold"
+    assert parts.verdicts(shown + shares) == "4 hold"
 
 
 def test_an_experiment_belongs_to_one_part():
