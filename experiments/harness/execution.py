@@ -2,6 +2,7 @@
 drawn; and checked again from what was saved.
 """
 
+import contextlib
 import functools
 import importlib.metadata
 import itertools
@@ -44,7 +45,8 @@ def execute(name: str, scale: str, out: output.Path, workers: int = 1) -> list[C
     settings = registry.settings(name, scale)
     record = {"experiment": name, "scale": scale, "settings": settings}
     refuse_other_settings(out, record)
-    with jax.enable_x64(getattr(module, "X64", False)):
+    x64 = jax.enable_x64(getattr(module, "X64", False))
+    with x64, _kept(module, scale, out):
         inputs = _inputs(module, scale, out, workers)
         start = time.perf_counter()
         arrays = module.run(*inputs)
@@ -197,6 +199,16 @@ def read_arrays(out: pathlib.Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{out / ARRAYS} is missing; run it again.") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{out / ARRAYS} cannot be read ({error}).") from None
+
+
+def _kept(
+    module: ModuleType, scale: str, out: pathlib.Path
+) -> contextlib.AbstractContextManager:
+    """Within it the runs of an experiment that is KEPT are out of and in its archive"""
+    if not getattr(module, "KEPT", False):
+        return contextlib.nullcontext()
+    planned = module.runs(module.SCALES[scale])
+    return sharing.kept(planned, out / RUNS, out / f"runs.{scale}.tar.xz")
 
 
 def _inputs(module: ModuleType, scale: str, out: pathlib.Path, workers: int) -> tuple:

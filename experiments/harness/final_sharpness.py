@@ -1,6 +1,8 @@
 """How sharp trained networks are, on the first training examples of each run."""
 
 import dataclasses
+import json
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 
 from experiments.harness.claims import Arrays
 from experiments.harness.runs import TrainedRun
-from sam_jax import sharpness
+from sam_jax import output, sharpness
 from sam_jax.analysis import networks, restore
 
 # Those that Andriushchenko et al. 2023 compare, and two of the Hessian.
@@ -21,6 +23,7 @@ MEASURES = {
     "eigenvalue": "largest eigenvalue of the Hessian",
     "trace": "trace of the Hessian",
 }
+MEASURED = "sharpness.json"  # what was measured, in the folder of a run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,24 +54,36 @@ def measure(
       trained: of every method, by key, its runs; all of them of one network.
     """
     arrays: dict[str, np.ndarray] = {}
-    objective: Any = None
     for key, several in trained.items():
-        rows = []
-        for one in several:
-            if not one.summary:
-                rows.append([0.0] * len(MEASURES))
-                continue
-            run = restore.read(one.workdir)
-            (state,) = run.states(run.epochs()[-1:])
-            # What has no statistics has one compiled program for all its runs.
-            if objective is None or jax.tree.leaves(state.batch_stats):
-                objective = networks.evaluation_objective(run, state, 0.0)
-            batch = networks.training_batch(run, options.examples)
-            rows.append(_of_point((objective, state.params, batch), options))
+        rows = [
+            of_run(one.workdir, options) if one.summary else [0.0] * len(MEASURES)
+            for one in several
+        ]
         for name, values in zip(MEASURES, np.array(rows).T, strict=True):
             arrays[f"{key}_{name}"] = values
         arrays[f"{key}_failed"] = np.array([not one.summary for one in several])
     return arrays
+
+
+def of_run(workdir: pathlib.Path, options: Options = Options()) -> list[float]:
+    """The measures of a run's last weights, in the order of MEASURES.
+
+    Measured once, and kept in its folder: its weights need not be there for ever.
+    """
+    path, given = workdir / MEASURED, dataclasses.asdict(options)
+    if path.exists():
+        saved = json.loads(path.read_text())
+        if saved["options"] == given:
+            return [saved[name] for name in MEASURES]
+    run = restore.read(workdir)
+    (state,) = run.states(run.epochs()[-1:])
+    objective = networks.evaluation_objective(run, state, 0.0)
+    batch = networks.training_batch(run, options.examples)
+    found = _of_point((objective, state.params, batch), options)
+    output.write_json(
+        path, {"options": given, **dict(zip(MEASURES, found, strict=True))}
+    )
+    return found
 
 
 def _of_point(point: tuple[Any, Any, Any], options: Options) -> list[float]:

@@ -6,7 +6,7 @@ The work directory of a run has the name of its key, and is all that is kept of 
 import itertools
 import json
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +40,8 @@ class PlannedRun(NamedTuple):
     """config: of the run. parent, epoch: the run it goes on from, and from where.
     trial: without which it is trained; with one, if the choice falls on its value.
     average: whether it goes on from the moving average of the parent's weights.
+    then: called with the folder of the run once it is trained alone, as it is the place
+    where its weights are; what is trained on an accelerator as a fleet goes without.
     """
 
     config: ConfigDict
@@ -47,6 +49,7 @@ class PlannedRun(NamedTuple):
     epoch: int = 0
     trial: Trial | None = None
     average: bool = False
+    then: Callable[[pathlib.Path], object] | None = None
 
     @property
     def share(self) -> float:

@@ -120,6 +120,8 @@ def attempt(key: Key, plan: PlannedRun, folder: pathlib.Path) -> str:
     begun = time.perf_counter()
     branch(key, plan, folder)
     trained = run(plan.config, folder / folder_name(key))
+    if plan.then and trained.summary:
+        plan.then(trained.workdir)
     return f"{describe(trained)} ({time.perf_counter() - begun:.0f} s)"
 
 

@@ -1,5 +1,6 @@
 """Measures of last weights, against closed forms of a quadratic."""
 
+import dataclasses
 import pathlib
 import types
 
@@ -21,14 +22,14 @@ OBJECTIVE = sam_jax.Objective(
 
 
 @pytest.fixture
-def run(monkeypatch):
+def run(monkeypatch, tmp_path):
     state = types.SimpleNamespace(params={"w": jnp.asarray(W)}, batch_stats={})
     fake = types.SimpleNamespace(epochs=lambda: [3], states=lambda epochs: [state])
     monkeypatch.setattr(final_sharpness.restore, "read", lambda workdir: fake)
     networks = final_sharpness.networks
     monkeypatch.setattr(networks, "evaluation_objective", lambda *_: OBJECTIVE)
     monkeypatch.setattr(networks, "training_batch", lambda run, count: BATCH)
-    return TrainedRun(pathlib.Path(), {"test_error_last": 0.5}, [])
+    return TrainedRun(tmp_path, {"test_error_last": 0.5}, [])
 
 
 def test_measures_of_a_quadratic(run):
@@ -49,3 +50,16 @@ def test_measures_of_a_quadratic(run):
     np.testing.assert_array_equal(found["a_failed"], [False, True])
     for name in final_sharpness.MEASURES:
         assert found[f"a_{name}"][1] == 0
+
+
+def test_what_is_measured_is_kept_without_the_weights(run, monkeypatch):
+    options = final_sharpness.Options(lanczos=3, climb=2, samples=2)
+    first = final_sharpness.of_run(run.workdir, options)
+
+    def gone(workdir):
+        raise FileNotFoundError(workdir)
+
+    monkeypatch.setattr(final_sharpness.restore, "read", gone)
+    assert final_sharpness.of_run(run.workdir, options) == first
+    with pytest.raises(FileNotFoundError):  # another radius is another measure
+        final_sharpness.of_run(run.workdir, dataclasses.replace(options, rho=0.2))

@@ -1,9 +1,11 @@
-"""Runs that others have trained."""
+"""Runs that were trained elsewhere."""
 
 import json
 
+import pytest
+
 from experiments.harness import sharing
-from experiments.harness.runs import PlannedRun, finished
+from experiments.harness.runs import PlannedRun, finished, unfinished
 from sam_jax.training import configuration, writer
 from tests.training.problems import tiny
 
@@ -32,3 +34,55 @@ def test_runs_of_equal_configurations_are_taken_and_no_others(tmp_path):
     for key in list(planned)[1:]:
         assert finished(planned[key], folder / "/".join(map(str, key))) is None
     assert sharing.take(planned, folder, [other]) == []
+
+
+def test_an_archive_has_what_is_finished_however_the_work_ends(tmp_path):
+    planned = {("a", seed): PlannedRun(tiny(seed=seed)) for seed in range(4)}
+    here, archive = tmp_path / "here", tmp_path / "results" / "runs.cpu.tar.xz"
+
+    def work():
+        leave(here / "a/0", tiny(seed=0), 0.25)
+        (here / "a/0" / "checkpoints").mkdir()
+        (here / "a/0" / "sharpness.json").write_text("{}")
+        leave(here / "a/1", tiny(seed=1), 0.5)
+        (here / "a/1" / "summary.json").rename(here / "a/1" / "failure.json")
+        writer.claim(here / "a/2", configuration.plain(tiny(seed=2)))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), sharing.kept(planned, here, archive):
+        work()
+    there = tmp_path / "there"
+    with sharing.kept(planned, there, archive):
+        assert list(unfinished(planned, there)) == [("a", 2), ("a", 3)]
+        assert (
+            finished(planned["a", 0], there / "a/0").figure("test_error_last") == 0.25
+        )
+        assert finished(planned["a", 1], there / "a/1").summary == {}
+        assert (there / "a/0/sharpness.json").exists()
+        assert not (there / "a/0/checkpoints").exists()
+        leave(there / "a/2", tiny(seed=2), 0.125)
+    before = archive.read_bytes()
+    with sharing.kept(planned, tmp_path / "third", archive):
+        assert list(unfinished(planned, tmp_path / "third")) == [("a", 3)]
+    assert archive.read_bytes() == before  # the same runs, the same bytes
+
+
+def test_an_archive_that_is_damaged_or_of_other_settings_is_refused_and_left(tmp_path):
+    archive = tmp_path / "runs.cpu.tar.xz"
+    planned = {("a", 0): PlannedRun(tiny(seed=0))}
+    with sharing.kept(planned, tmp_path / "here", archive):
+        leave(tmp_path / "here/a/0", tiny(seed=0), 0.25)
+
+    def refused(planned, words):
+        before = archive.read_bytes()
+        kept = sharing.kept(planned, tmp_path / "there", archive)
+        with pytest.raises(ValueError, match=words):
+            kept.__enter__()
+        assert archive.read_bytes() == before
+
+    others = {("a", 0): PlannedRun(tiny(seed=0, epochs=7))}
+    refused(others, r"has 1 runs of other settings, such as a/0; move it away")
+    whole, half = archive.read_bytes(), len(archive.read_bytes()) // 2
+    for damaged in (whole[:half], whole[:half] + bytes(9) + whole[half + 9 :], b""):
+        archive.write_bytes(damaged)
+        refused(planned, r"cannot be read .* remove it to train")
