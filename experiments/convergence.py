@@ -11,18 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.harness import bounds
+from experiments.harness.bounds import SHIFTS, START, VARIANCE, follow
 from experiments.harness.claims import Arrays, Claim
 from sam_jax import plotting
-from sam_jax.theory import constants, corrected, printed
+from sam_jax.theory import constants, corrected
 from sam_jax.theory.constants import Constants
 from sam_jax.toys import functions, trajectories
 
 SOURCE = "Propositions 2, 9-12, 18 and Lemma 8, App. B"
 X64 = True
 METHODS = ("SumMax", "MaxSum")
-SHIFTS = np.array([[1.0, -2.0], [-1.0, 2.0]])  # what two examples add to the gradient
-VARIANCE = 5.0
-START = np.array([2.0, -1.5])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +54,9 @@ def run(settings: Settings) -> Arrays:
         "step_sizes": np.array(pairs),
         **_under_pl(pairs, s.deterministic),
         **_convex(pairs, s.deterministic),
-        **counterexamples(s.deterministic),
+        **bounds.counterexamples(s.deterministic),
         **_fixed_steps(s),
-        **steep(s.horizons),
+        **bounds.steep(s.horizons),
         **_decreasing_steps(s),
     }
 
@@ -91,26 +90,6 @@ def _convex(pairs: Sequence[tuple[float, float]], steps: int) -> Arrays:
     }
 
 
-def counterexamples(steps: int) -> Arrays:
-    """Where the printed distance of Prop. 11 and the second part of Lemma 8 fail."""
-    f, w = functions.one_sided(7.0, 0.01, 0.9, 1000.0), np.array([1.0, -1.4])
-    a, t = 100.0, np.arange(1, steps + 1)
-    c = Constants(f.beta, 1.8 / (1 + a) / f.beta, a / f.beta, f.strong)
-    distance2 = np.sum(follow(f, w, [c], steps).w[0] ** 2, axis=1)
-    # One step on w^2 / 2 with gamma beta = 1/2, where rho beta <= 2 is corrected.
-    ascents = np.linspace(0.0, 6.0, 61)
-    one = [Constants(1.0, 0.5, rho) for rho in ascents]
-    after = follow(functions.quadratic([1.0]), np.ones(1), one, 1).loss[:, 1]
-    return {
-        "distance2": distance2[1:],
-        "distance2_printed": printed.proposition_11_distance(c, distance2[0], t),
-        "distance2_bound": corrected.proposition_11_distance(c, distance2[0], t),
-        "ascents": ascents,
-        "loss_after": after,
-        "loss_printed": np.array([printed.lemma_8_convex(c, 0.5, 1.0) for c in one]),
-    }
-
-
 def _fixed_steps(s: Settings) -> Arrays:
     """Mean of |grad L|^2 over t < T on 1 - cos with the steps of Prop. 2 and 12,
     [methods, seeds, horizons].
@@ -139,20 +118,6 @@ def _fixed_steps(s: Settings) -> Arrays:
     }
 
 
-def steep(horizons: Sequence[int]) -> Arrays:
-    """Where the printed first constant of Prop. 2 fails: 5 w^2, without noise."""
-    c, times = Constants(10.0), np.array(horizons)
-    chosen = [Constants(10.0, *constants.slow_steps(10.0, h)) for h in horizons]
-    seen = follow(functions.quadratic([10.0]), np.ones(1), chosen, max(horizons))
-    squares = zip(seen.gradient2, horizons, strict=True)
-    return {
-        "horizons": times,
-        "prop_2_steep": np.array([square[:h].mean() for square, h in squares]),
-        "prop_2_steep_printed": printed.proposition_2_gradient(c, 5.0, times),
-        "prop_2_steep_bound": corrected.proposition_2_gradient(c, 5.0, times),
-    }
-
-
 def _decreasing_steps(s: Settings) -> Arrays:
     """L(w_T) - L* on x^2 + 3 sin^2 x under (A3), [methods, seeds, times]."""
     f, keys = functions.sine_squared(), jax.random.split(jax.random.key(1), s.seeds)
@@ -176,27 +141,6 @@ def _decreasing_steps(s: Settings) -> Arrays:
         "prop_2_loss": _both_methods(loss, keys, np.zeros(1))[:, :, 0],
         "prop_2_loss_bound": corrected.proposition_2_loss(c, gap, times),
     }
-
-
-def follow(
-    function: functions.Function,
-    start: np.ndarray,
-    chosen: Sequence[Constants],
-    steps: int,
-) -> trajectories.Trajectory:
-    """Deterministic SAM with several step sizes, which become the leading axis."""
-
-    def one(gamma, rho):
-        times = jnp.arange(steps + 1)
-        return trajectories.deterministic(
-            function, start, gamma=gamma, rho=rho, times=times
-        )
-
-    gammas, rhos = (
-        jnp.array([c.gamma for c in chosen]),
-        jnp.array([c.rho for c in chosen]),
-    )
-    return jax.device_get(jax.jit(jax.vmap(one))(gammas, rhos))
 
 
 def _both_methods(measure: Callable, keys: jax.Array, values: np.ndarray) -> np.ndarray:

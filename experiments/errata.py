@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import convergence, lemmas
+from experiments.harness import bounds
 from experiments.harness.claims import Arrays, Claim
 from sam_jax import flows, plotting
 from sam_jax.core import ascent
@@ -56,18 +56,18 @@ def run(settings: Settings) -> Arrays:
     """What each panel shows."""
     s = settings
     uphill = Constants(1.0, 1.0, 2.0)  # beta, gamma, rho: 1 (2 - 2) <= 2, as printed
-    step = convergence.follow(functions.quadratic([1.0]), np.ones(1), [uphill], 1)
-    bounds = convergence.counterexamples(s.steps[1])
+    step = bounds.follow(functions.quadratic([1.0]), np.ones(1), [uphill], 1)
+    failing = bounds.counterexamples(s.steps[1])
     return {
         **_tangents(),
         **_flows(s),
         "fact_2": _fact_2(s.steps[0]),
         "uphill": np.append(step.w[0, :, 0], 1 + uphill.rho),
         "uphill_printed": np.array(printed.lemma_8_convex(uphill, 0.5, 1.0)),
-        **bounds,
-        **convergence.steep(s.horizons),
-        **lemmas.printed_constant(s.decreasing),
-        **lemmas.fixed_steps("prop_18", s.seeds, s.horizon),
+        **failing,
+        **bounds.steep(s.horizons),
+        **bounds.printed_constant(s.decreasing),
+        **bounds.fixed_steps("prop_18", s.seeds, s.horizon),
     }
 
 

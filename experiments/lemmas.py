@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 
-from experiments.convergence import SHIFTS, START, VARIANCE, follow
+from experiments.harness import bounds
+from experiments.harness.bounds import FULL, ONE, OWN, START, follow
 from experiments.harness.claims import Arrays, Claim
 from sam_jax import plotting
-from sam_jax.theory import constants, corrected, printed
+from sam_jax.theory import corrected
 from sam_jax.theory.constants import Constants
 from sam_jax.toys import functions, trajectories
 
@@ -27,9 +28,6 @@ FUNCTIONS = {
     "1 - cos": functions.cosine(),
 }
 ROUNDING = 1e-9
-
-
-FULL, ONE, OWN = "full batch", "one batch for both", "MaxSum"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,9 +103,9 @@ def run(settings: Settings) -> Arrays:
         **{lemma.key: _slack(lemma, s.points, rng) for lemma in LEMMAS},
         **_proposition_6(s),
         **_beside_a_maximum(s),
-        **fixed_steps("prop_15", s.seeds, s.horizon),
-        **fixed_steps("prop_18", s.seeds, s.horizon),
-        **printed_constant(s.decreasing),
+        **bounds.fixed_steps("prop_15", s.seeds, s.horizon),
+        **bounds.fixed_steps("prop_18", s.seeds, s.horizon),
+        **bounds.printed_constant(s.decreasing),
     }
 
 
@@ -175,76 +173,6 @@ def _beside_a_maximum(s: Settings) -> Arrays:
     start = np.array([np.pi - 0.3])
     seen = follow(functions.cosine(), start, chosen, s.deterministic)
     return {"ascents": np.array(s.ascents), "ascent_losses": seen.loss}
-
-
-# Batches of ascent and descent, and the greatest gamma beta and rho beta.
-FIXED = {"prop_15": (OWN, (1 / 2, 1 / 2)), "prop_18": (ONE, (1, 1 / 4))}
-
-
-def fixed_steps(name: str, seeds: int, horizon: int) -> Arrays:
-    """Prop. 15 or 18 on x^2 + 3 sin^2 x at half of the greatest steps.
-
-    A seed's mean |grad L(w_t)|^2 over t < T, and its bound by that seed's own decrease,
-    corrected and printed, [seeds, horizons]; all are linear in what is random.
-    """
-    f, (batches, caps) = functions.sine_squared(), FIXED[name]
-    gamma, rho = (cap / 2 / f.beta for cap in caps)
-    c = Constants(f.beta, gamma, rho, variance=VARIANCE)
-
-    def one(key):
-        return trajectories.stochastic(
-            f,
-            START,
-            SHIFTS,
-            key,
-            gamma=gamma,
-            rho=rho,
-            times=np.arange(horizon + 1),
-            own_ascent_batch=batches == OWN,
-        )
-
-    keys = jax.random.split(jax.random.key(0), seeds)
-    seen = jax.device_get(jax.jit(jax.vmap(one))(keys))
-    steps = np.unique(np.geomspace(1, horizon, 40).astype(int))
-    drop = seen.loss[:, :1] - seen.loss[:, steps]
-    proposition = name.replace("prop", "proposition")
-    return {
-        f"{name}_steps": steps,
-        name: np.cumsum(seen.gradient2[:, :-1], 1)[:, steps - 1] / steps,
-        f"{name}_bound": getattr(corrected, proposition)(c, drop, steps),
-        f"{name}_printed": getattr(printed, proposition)(c, drop, steps),
-    }
-
-
-def printed_constant(steps: int) -> Arrays:
-    """L(w_t) under (A3) on a quadratic of curvatures 1 and 100, from (1, 0).
-
-    The printed constant fails there with steps of at most 1 / (16 beta), for which the
-    corrected one is proved, and not with those of Prop. 18, 1 / (2 beta).
-    """
-    beta, mu = 100.0, 1.0
-
-    def losses(cap: float) -> np.ndarray:
-        def sizes(t):
-            return constants.decreasing_steps(t, beta, mu, cap=cap)
-
-        seen = trajectories.deterministic(
-            functions.quadratic([mu, beta]),
-            np.array([1.0, 0.0]),
-            gamma=lambda t: sizes(t).gamma,
-            rho=lambda t: sizes(t).rho,
-            times=np.arange(steps + 1),
-        )
-        return np.asarray(seen.loss)
-
-    loss = losses(1 / 16)
-    c, t = Constants(beta, mu=mu), np.arange(1, steps + 1)
-    return {
-        "flat": loss[1:],
-        "flat_wide": losses(1 / 2)[1:],
-        "flat_bound": corrected.proposition_2_loss(c, loss[0], t),
-        "flat_printed": printed.proposition_2_loss(c, loss[0], t),
-    }
 
 
 def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
