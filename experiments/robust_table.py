@@ -5,6 +5,8 @@ error by one attack is not taken for masked gradients.
 """
 
 import dataclasses
+import functools
+import pathlib
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -12,7 +14,7 @@ import numpy as np
 from experiments.harness import adversarial, comparison
 from experiments.harness.claims import Arrays, Claim
 from experiments.harness.paper_scale import AUTO_ATTACK as PAPER
-from experiments.harness.runs import Key, PlannedRun, TrainedRun
+from experiments.harness.runs import Key, PlannedRun, TrainedRun, once, read
 from sam_jax import plotting
 from sam_jax.analysis import robustness
 
@@ -39,8 +41,10 @@ SCALES["fashion"] = dataclasses.replace(
 
 
 def runs(settings: Settings) -> dict[Key, PlannedRun]:
-    """The three methods on every seed, with the checkpoints of best and last epoch."""
-    return adversarial.plan(adversarial.methods(settings, KEYS), settings)
+    """The three methods on every seed, attacked once trained."""
+    planned = adversarial.plan(adversarial.methods(settings, KEYS), settings)
+    attack = functools.partial(attacked, count=settings.count)
+    return {key: plan._replace(then=attack) for key, plan in planned.items()}
 
 
 def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
@@ -51,17 +55,28 @@ def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
     for key in KEYS:
         rho = list(arrays[f"{key}_rho"])[comparison.index(arrays, key)]
         chosen = [trained[key, rho, seed] for seed in settings.seeds]
-        errors = np.array([_attacked(r, settings) for r in chosen])
+        errors = np.array([attacked(r.workdir, count=settings.count) for r in chosen])
         arrays[f"{key}_first"], arrays[f"{key}_auto"] = np.moveaxis(errors, -1, 0)
     return arrays
 
 
-def _attacked(run: TrainedRun, settings: Settings) -> list[tuple[float, float]]:
-    """At the best epoch and the last: robust errors by APGD, and by all attacks."""
-    epochs = [int(run.figure("best_epoch")), int(run.figure("epochs"))]
-    found = robustness.auto_attack(run.workdir, epochs, count=settings.count or None)
-    results = [audit.result for audit in found]
-    return [(r.robust_error["apgd_ce"], 1 - float(r.robust.mean())) for r in results]
+def attacked(workdir: pathlib.Path, *, count: int) -> list[list[float]]:
+    """Of a run's best epoch and its last: robust errors by APGD, and by all attacks.
+
+    Args:
+      count: test images attacked; 0 for all.
+    """
+
+    def attack() -> list[list[float]]:
+        run = read(workdir)
+        epochs = [int(run.figure("best_epoch")), int(run.figure("epochs"))]
+        found = robustness.auto_attack(workdir, epochs, count=count or None)
+        results = [audit.result for audit in found]
+        return [
+            [r.robust_error["apgd_ce"], 1 - float(r.robust.mean())] for r in results
+        ]
+
+    return once(workdir / "auto_attack.json", {"count": count}, attack)
 
 
 def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:

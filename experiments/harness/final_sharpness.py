@@ -1,7 +1,6 @@
 """How sharp trained networks are, on the first training examples of each run."""
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,8 +9,8 @@ import jax
 import numpy as np
 
 from experiments.harness.claims import Arrays
-from experiments.harness.runs import TrainedRun
-from sam_jax import output, sharpness
+from experiments.harness.runs import TrainedRun, once
+from sam_jax import sharpness
 from sam_jax.analysis import networks, restore
 
 # Those that Andriushchenko et al. 2023 compare, and two of the Hessian.
@@ -70,20 +69,15 @@ def of_run(workdir: pathlib.Path, options: Options = Options()) -> list[float]:
 
     Measured once, and kept in its folder: its weights need not be there for ever.
     """
-    path, given = workdir / MEASURED, dataclasses.asdict(options)
-    if path.exists():
-        saved = json.loads(path.read_text())
-        if saved["options"] == given:
-            return [saved[name] for name in MEASURES]
-    run = restore.read(workdir)
-    (state,) = run.states(run.epochs()[-1:])
-    objective = networks.evaluation_objective(run, state, 0.0)
-    batch = networks.training_batch(run, options.examples)
-    found = _of_point((objective, state.params, batch), options)
-    output.write_json(
-        path, {"options": given, **dict(zip(MEASURES, found, strict=True))}
-    )
-    return found
+
+    def measure() -> list[float]:
+        run = restore.read(workdir)
+        (state,) = run.states(run.epochs()[-1:])
+        objective = networks.evaluation_objective(run, state, 0.0)
+        batch = networks.training_batch(run, options.examples)
+        return _of_point((objective, state.params, batch), options)
+
+    return once(workdir / MEASURED, dataclasses.asdict(options), measure)
 
 
 def _of_point(point: tuple[Any, Any, Any], options: Options) -> list[float]:

@@ -122,6 +122,17 @@ def read(workdir: pathlib.Path) -> TrainedRun:
     return TrainedRun(workdir, summary, history)
 
 
+def once(path: pathlib.Path, options: Mapping[str, Any], measure: Callable) -> Any:
+    """What `measure()` returns, JSON values; or has returned with the same options, as
+    `path` in the folder of a run keeps it.
+    """
+    saved = json.loads(path.read_text()) if path.exists() else {}
+    if saved.get("options") != (given := json.loads(json.dumps(options))):
+        saved = {"options": given, "found": measure()}
+        output.write_json(path, saved)
+    return saved["found"]
+
+
 def folder_name(key: Key) -> str:
     """The place of a run among the others: ("sam", 0.1, 3) -> "sam/0.1/3"."""
     return "/".join(map(str, key))

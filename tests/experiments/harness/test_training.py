@@ -82,6 +82,31 @@ def test_a_loss_that_is_not_finite_is_a_result(tmp_path):
     assert "Try a smaller" in json.loads((run.workdir / runs.FAILURE).read_text())
 
 
+def measured(workdir):
+    """A figure of a run, measured and kept in its folder."""
+    return runs.once(
+        workdir / "measured.json", {}, lambda: len(list(workdir.iterdir()))
+    )
+
+
+def test_a_run_is_measured_when_it_is_trained_unless_its_loss_is_not_finite(tmp_path):
+    plain = {
+        ("a", seed): PlannedRun(tiny(seed=seed), then=measured) for seed in range(2)
+    }
+    failing = PlannedRun(tiny(schedule__peak=1e300), then=measured)
+    trained = training.train({**plain, ("b", 0): failing}, tmp_path, lambda _: None)
+    for key, run in trained.items():
+        assert (run.workdir / "measured.json").exists() == (key[0] == "a")
+
+
+def test_a_measurement_is_made_once_for_the_same_options(tmp_path):
+    calls, path = [], tmp_path / "measured.json"
+    for i, options in enumerate([{"rho": (0.1, 1)}, {"rho": (0.1, 1)}, {"rho": 2}]):
+        found = runs.once(path, options, lambda i=i: calls.append(i) or [i, 0.5])
+        assert found == ([0, 0.5], [0, 0.5], [2, 0.5])[i]
+    assert calls == [0, 2]
+
+
 def test_an_unknown_figure_lists_the_known_ones(tmp_path):
     trained = training.train({("erm",): PlannedRun(tiny())}, tmp_path, lambda _: None)
     with pytest.raises(ValueError, match=r"it has .*test_error_best"):
