@@ -1,12 +1,13 @@
 """Candidates of a first stage of runs, and what they choose."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
 import pytest
 
 from experiments import equal_time
-from experiments.harness import grids, tuning
+from experiments.harness import equal_cost, grids, tuning
 from experiments.harness.final_sharpness import MEASURES
 from experiments.harness.runs import TrainedRun, changed
 from sam_jax.training import configuration
@@ -98,6 +99,7 @@ def test_tuning_seeds_are_none_of_the_table():
 
 def test_the_plan_tunes_at_equal_gradients():
     settings = equal_time.SCALES["fashion"]
+    settings = dataclasses.replace(settings, places=tuple(equal_cost.PLACES))
     kinds = len(settings.kinds)
     uneven = [k for k in equal_time.kinds(settings) if grids.gradients(k) != 2]
     # Four candidates of two seeds; five seeds, twice where equal steps differ.
