@@ -17,7 +17,6 @@ errors of all runs (Andriushchenko et al. 2023).
 """
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -94,7 +93,8 @@ SCALES = {
         changes=comparison.PLAIN,
     ),
     # An evaluation is on all test images, and takes as long as an epoch of ERM. The
-    # places of images, 756 runs, are to follow: a place at a time, from the archive.
+    # places of images, 756 runs, are to be added one after the other: without
+    # settings.json the command goes on from the archive.
     "fashion": Settings(
         places=("gpt",),
         recipe="fashion",
@@ -147,7 +147,7 @@ def runs(settings: Settings) -> dict[Key, PlannedRun]:
     """Those that tune every variant, and those of the table, as it was tuned; the
     sharpness of the latter is measured where they are trained.
     """
-    measured = functools.partial(final_sharpness.of_run, options=_options(settings))
+    measured = final_sharpness.measurement(_options(settings))
     found: dict[Key, PlannedRun] = {}
     for place, kind in itertools.product(settings.places, kinds(settings)):
         own = tuned(settings, place, kind)
@@ -184,7 +184,7 @@ def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
                 arrays |= _errors(settings, place, key, configs[own.key], at, trained)
         least = step_times.least(configs)
         arrays |= {f"{key}_seconds": np.array(value) for key, value in least.items()}
-        arrays |= final_sharpness.measure(last, _options(settings))
+        arrays |= final_sharpness.collect(last, _options(settings))
         arrays[f"{place}_tau"] = _correlations(arrays, list(configs))
     return arrays
 

@@ -3,7 +3,6 @@ drawn; and checked again from what was saved.
 """
 
 import contextlib
-import functools
 import importlib.metadata
 import itertools
 import json
@@ -12,7 +11,7 @@ import platform
 import subprocess
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -46,8 +45,8 @@ def execute(name: str, scale: str, out: output.Path, workers: int = 1) -> list[C
     record = {"experiment": name, "scale": scale, "settings": settings}
     refuse_other_settings(out, record)
     x64 = jax.enable_x64(getattr(module, "X64", False))
-    with x64, _kept(module, scale, out):
-        inputs = _inputs(module, scale, out, workers)
+    with x64, _kept(module, scale, out) as keep:
+        inputs = _inputs(module, scale, out, workers, keep)
         start = time.perf_counter()
         arrays = module.run(*inputs)
     seconds = time.perf_counter() - start + sum(map(_training_seconds, inputs[1:]))
@@ -203,29 +202,49 @@ def read_arrays(out: pathlib.Path) -> dict[str, np.ndarray]:
 
 def _kept(
     module: ModuleType, scale: str, out: pathlib.Path
-) -> contextlib.AbstractContextManager:
-    """Within it the runs of an experiment that is KEPT are out of and in its archive"""
+) -> contextlib.AbstractContextManager[Callable[[], None]]:
+    """As `sharing.kept` for an experiment that is KEPT."""
     if not getattr(module, "KEPT", False):
-        return contextlib.nullcontext()
-    planned = module.runs(module.SCALES[scale])
-    return sharing.kept(planned, out / RUNS, out / f"runs.{scale}.tar.xz")
+        return contextlib.nullcontext(lambda: None)
+    planned, folder = module.runs(module.SCALES[scale]), _folder(module, scale, out)
+    return sharing.kept(planned, folder, out / f"runs.{scale}.tar.xz")
 
 
-def _inputs(module: ModuleType, scale: str, out: pathlib.Path, workers: int) -> tuple:
-    """What `run` takes: settings, and the trained runs of an experiment that has any"""
+def _folder(module: ModuleType, scale: str, out: pathlib.Path) -> pathlib.Path:
+    """Of the runs of an experiment."""
+    if not hasattr(module, "SHARED"):
+        return out / RUNS
+    recipe = module.SCALES[scale].recipe or scale
+    return out.parent / module.SHARED / recipe / RUNS
+
+
+def _inputs(
+    module: ModuleType,
+    scale: str,
+    out: pathlib.Path,
+    workers: int,
+    keep: Callable[[], None] = lambda: None,
+) -> tuple:
+    """What `run` takes: settings, and the trained runs of an experiment that has any.
+
+    Args:
+      keep: called after every run.
+    """
     chosen = module.SCALES[scale]
     if not hasattr(module, "runs"):
         return (chosen,)
     runs = module.runs(chosen)
-    report = functools.partial(print, flush=True)
     alone = getattr(module, "TIMED", False)
     workers = 1 if alone else workers
-    folder = out / RUNS
-    if hasattr(module, "SHARED"):
-        folder = out.parent / module.SHARED / (chosen.recipe or scale) / RUNS
+    folder = _folder(module, scale, out)
     others = [out.parent / name / RUNS for name in getattr(module, "TAKES", ())]
     sharing.take(runs, folder, others)
     together = False if alone else None
+
+    def report(words: str) -> None:
+        print(words, flush=True)
+        keep()
+
     return chosen, training.train(
         runs, folder, report, workers=workers, together=together
     )

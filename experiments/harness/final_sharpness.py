@@ -2,16 +2,18 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from experiments.harness.claims import Arrays
-from experiments.harness.runs import TrainedRun, once
+from experiments.harness.runs import Measurement, TrainedRun
 from sam_jax import sharpness
 from sam_jax.analysis import networks, restore
+from sam_jax.core.objective import Objective
+from sam_jax.training.state import State
 
 # Those that Andriushchenko et al. 2023 compare, and two of the Hessian.
 MEASURES = {
@@ -22,7 +24,7 @@ MEASURES = {
     "eigenvalue": "largest eigenvalue of the Hessian",
     "trace": "trace of the Hessian",
 }
-MEASURED = "sharpness.json"  # what was measured, in the folder of a run
+_OBJECTIVES: dict[Hashable, Objective] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,43 +43,54 @@ class Options:
     samples: int = 10
 
 
-def measure(
-    trained: Mapping[str, Sequence[TrainedRun]], options: Options = Options()
-) -> Arrays:
-    """Every measure of every run's last weights: key_measure f[S], and key_failed b[S].
+def measurement(options: Options = Options()) -> Measurement:
+    """Of a run's last weights: the measures by name."""
+    return Measurement("sharpness.json", of_weights, dataclasses.asdict(options))
 
-    Without the penalty, with the labels given, as in evaluation. A run that has failed
-    has zeros.
+
+def of_weights(workdir: pathlib.Path, **options: Any) -> dict[str, float]:
+    """Every measure of a run's last weights: without the penalty, with the labels
+    given, as in evaluation.
 
     Args:
-      trained: of every method, by key, its runs; all of them of one network.
+      options: as `Options` has them.
+    """
+    chosen = Options(**options)
+    run = restore.read(workdir)
+    (state,) = run.states([run.config.epochs])
+    batch = networks.training_batch(run, chosen.examples)
+    found = _of_point((_objective(run, state), state.params, batch), chosen)
+    return dict(zip(MEASURES, found, strict=True))
+
+
+def collect(
+    trained: Mapping[str, Sequence[TrainedRun]], options: Options = Options()
+) -> Arrays:
+    """Every measure of every run: key_measure f[S], and key_failed b[S].
+
+    A run that has failed has zeros.
+
+    Args:
+      trained: of every method, by key, its runs.
     """
     arrays: dict[str, np.ndarray] = {}
+    found, failed = measurement(options), dict.fromkeys(MEASURES, 0.0)
     for key, several in trained.items():
-        rows = [
-            of_run(one.workdir, options) if one.summary else [0.0] * len(MEASURES)
-            for one in several
-        ]
-        for name, values in zip(MEASURES, np.array(rows).T, strict=True):
-            arrays[f"{key}_{name}"] = values
+        rows = [found.of(one.workdir) if one.summary else failed for one in several]
+        for name in MEASURES:
+            arrays[f"{key}_{name}"] = np.array([row[name] for row in rows])
         arrays[f"{key}_failed"] = np.array([not one.summary for one in several])
     return arrays
 
 
-def of_run(workdir: pathlib.Path, options: Options = Options()) -> list[float]:
-    """The measures of a run's last weights, in the order of MEASURES.
-
-    Measured once, and kept in its folder: its weights need not be there for ever.
-    """
-
-    def measure() -> list[float]:
-        run = restore.read(workdir)
-        (state,) = run.states(run.epochs()[-1:])
-        objective = networks.evaluation_objective(run, state, 0.0)
-        batch = networks.training_batch(run, options.examples)
-        return _of_point((objective, state.params, batch), options)
-
-    return once(workdir / MEASURED, dataclasses.asdict(options), measure)
+def _objective(run: restore.Finished, state: State) -> Objective:
+    """Of equal networks without statistics one: what is compiled for it serves all."""
+    if jax.tree.leaves(state.batch_stats):
+        return networks.evaluation_objective(run, state, 0.0)
+    network = run.setup.module, run.config.loss.to_json()
+    if network not in _OBJECTIVES:
+        _OBJECTIVES[network] = networks.evaluation_objective(run, state, 0.0)
+    return _OBJECTIVES[network]
 
 
 def _of_point(point: tuple[Any, Any, Any], options: Options) -> list[float]:

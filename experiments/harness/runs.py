@@ -9,11 +9,13 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from sam_jax import output
 from sam_jax.training import configuration, writer
+from sam_jax.training.errors import TrainingError
 
 Key = tuple[Any, ...]
 FAILURE = "failure.json"
@@ -36,12 +38,45 @@ class Trial(NamedTuple):
         return int(np.mean(figures, 1).argmin()) == self.value
 
 
+class Measurement(NamedTuple):
+    """What is measured of a run's last weights where it was trained, and kept in its
+    folder, since they need not be there for ever.
+
+    file: its name. measure: (folder, **options) -> JSON values.
+    """
+
+    file: str
+    measure: Callable
+    options: Mapping[str, Any]
+
+    def kept(self, workdir: pathlib.Path) -> Any:
+        """What was measured with these options; None if that was not."""
+        path, options = workdir / self.file, json.loads(json.dumps(dict(self.options)))
+        saved = json.loads(path.read_text()) if path.exists() else {}
+        return saved["found"] if saved.get("options") == options else None
+
+    def of(self, workdir: pathlib.Path) -> Any:
+        """What was measured, or is now.
+
+        Raises: TrainingError if it cannot be.
+        """
+        if (found := self.kept(workdir)) is None:
+            try:
+                found = self.measure(workdir, **self.options)
+                saved = {"options": dict(self.options), "found": found}
+                output.write_json(workdir / self.file, saved)
+            except (ValueError, OSError, jax.errors.JaxRuntimeError) as error:
+                raise TrainingError(
+                    f"{workdir} is trained, but its {self.file} cannot be made: {error}"
+                ) from error
+        return found
+
+
 class PlannedRun(NamedTuple):
     """config: of the run. parent, epoch: the run it goes on from, and from where.
     trial: without which it is trained; with one, if the choice falls on its value.
     average: whether it goes on from the moving average of the parent's weights.
-    then: called with the folder of the run once it is trained alone, as it is the place
-    where its weights are; what is trained on an accelerator as a fleet goes without.
+    then: what is measured of it; without that it is not finished.
     """
 
     config: ConfigDict
@@ -49,7 +84,7 @@ class PlannedRun(NamedTuple):
     epoch: int = 0
     trial: Trial | None = None
     average: bool = False
-    then: Callable[[pathlib.Path], object] | None = None
+    then: Measurement | None = None
 
     @property
     def share(self) -> float:
@@ -97,7 +132,16 @@ def finished(planned: PlannedRun, workdir: pathlib.Path) -> TrainedRun | None:
     if not any(end.exists() for end in ends):
         return None
     writer.claim(workdir, configuration.plain(configuration.check(planned.config)))
-    return read(workdir)
+    return read(workdir) if measured(planned, workdir) else None
+
+
+def measured(planned: PlannedRun, workdir: pathlib.Path) -> bool:
+    """Whether nothing is left to measure of a run that has ended, or has failed."""
+    return (
+        planned.then is None
+        or not (workdir / "summary.json").exists()
+        or planned.then.kept(workdir) is not None
+    )
 
 
 def unfinished(
@@ -120,17 +164,6 @@ def read(workdir: pathlib.Path) -> TrainedRun:
     path = workdir / "summary.json"
     summary = json.loads(path.read_text()) if path.exists() else {}
     return TrainedRun(workdir, summary, history)
-
-
-def once(path: pathlib.Path, options: Mapping[str, Any], measure: Callable) -> Any:
-    """What `measure()` returns, JSON values; or has returned with the same options, as
-    `path` in the folder of a run keeps it.
-    """
-    saved = json.loads(path.read_text()) if path.exists() else {}
-    if saved.get("options") != (given := json.loads(json.dumps(options))):
-        saved = {"options": given, "found": measure()}
-        output.write_json(path, saved)
-    return saved["found"]
 
 
 def folder_name(key: Key) -> str:

@@ -116,12 +116,14 @@ def _one_by_one(
 
 
 def attempt(key: Key, plan: PlannedRun, folder: pathlib.Path) -> str:
-    """Trains one run, and says in a line what came out."""
-    begun = time.perf_counter()
-    branch(key, plan, folder)
-    trained = run(plan.config, folder / folder_name(key))
+    """Trains one run, measures it if planned, and says in a line what came out."""
+    begun, workdir = time.perf_counter(), folder / folder_name(key)
+    trained = finished(plan._replace(then=None), workdir)
+    if trained is None:
+        branch(key, plan, folder)
+        trained = run(plan.config, workdir)
     if plan.then and trained.summary:
-        plan.then(trained.workdir)
+        plan.then.of(workdir)
     return f"{describe(trained)} ({time.perf_counter() - begun:.0f} s)"
 
 
@@ -153,7 +155,9 @@ def train_fleets(
         left = {
             key: plan.config
             for key, plan in unfinished(planned, folder).items()
-            if (plan.parent is not None) == later and start(key, plan, folder)
+            if (plan.parent is not None) == later
+            and not (folder / folder_name(key) / "summary.json").exists()
+            and start(key, plan, folder)
         }
         fleets = {next(iter(f.members)): f for f in form_fleets(left, folder)}
         if workers > 1 and len(fleets) > 1:

@@ -90,7 +90,7 @@ def _one_step(oracle: Oracle, u: Tree, rho: float, steps: int) -> list[Values]:
     """The values at w and at rho g / |g|."""
     del steps
     here, slope = oracle(u)
-    there, _ = oracle(trees.scale(trees.unit(slope), rho))
+    there, _ = oracle(_normalized(slope, rho))
     return [here, there]
 
 
@@ -153,6 +153,11 @@ def _with_momentum(
         previous,
     )
     return trees.project(mixed, rho)
+
+
+@jax.jit
+def _normalized(slope: Tree, rho: trees.Scalar) -> Tree:
+    return trees.scale(trees.unit(slope), rho)
 
 
 @jax.jit

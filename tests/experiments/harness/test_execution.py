@@ -61,6 +61,23 @@ def test_settings_say_what_the_runs_were_trained_on(module, tmp_path, monkeypatc
     assert trained() is None  # by a version that did not say
 
 
+def test_an_experiment_of_many_nights_goes_on_from_its_archive(module, tmp_path):
+    module.runs = lambda _: {
+        ("erm", seed): PlannedRun(tiny(seed=seed)) for seed in (0, 1)
+    }
+    module.KEPT, module.X64, plain = True, True, module.run
+    seen = []
+    module.run = lambda settings, trained: seen.append(trained) or plain(settings)
+    execution.execute("fake", "cpu", tmp_path / "here")
+    (tmp_path / "there").mkdir()
+    archive = tmp_path / "here" / "runs.cpu.tar.xz"
+    archive.rename(tmp_path / "there" / archive.name)
+    execution.execute("fake", "cpu", tmp_path / "there")
+    first, second = seen
+    assert [r.summary for r in first.values()] == [r.summary for r in second.values()]
+    assert not list((tmp_path / "there").rglob("checkpoints"))
+
+
 @pytest.mark.parametrize("timed", [True, False])
 def test_runs_whose_times_are_compared_are_trained_alone(
     module, tmp_path, monkeypatch, timed

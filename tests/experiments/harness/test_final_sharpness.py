@@ -11,6 +11,7 @@ import pytest
 import sam_jax
 from experiments.harness import final_sharpness
 from experiments.harness.runs import TrainedRun
+from sam_jax.training.errors import TrainingError
 
 RANDOM = np.random.default_rng(0)
 X, W = RANDOM.normal(size=(8, 3)), RANDOM.normal(size=3)
@@ -23,8 +24,12 @@ OBJECTIVE = sam_jax.Objective(
 
 @pytest.fixture
 def run(monkeypatch, tmp_path):
-    state = types.SimpleNamespace(params={"w": jnp.asarray(W)}, batch_stats={})
-    fake = types.SimpleNamespace(epochs=lambda: [3], states=lambda epochs: [state])
+    state = types.SimpleNamespace(params={"w": jnp.asarray(W)}, batch_stats={"a": 0})
+    states = {3: state}
+    fake = types.SimpleNamespace(
+        config=types.SimpleNamespace(epochs=3),
+        states=lambda epochs: [states[epoch] for epoch in epochs],
+    )
     monkeypatch.setattr(final_sharpness.restore, "read", lambda workdir: fake)
     networks = final_sharpness.networks
     monkeypatch.setattr(networks, "evaluation_objective", lambda *_: OBJECTIVE)
@@ -35,7 +40,7 @@ def run(monkeypatch, tmp_path):
 def test_measures_of_a_quadratic(run):
     failed = TrainedRun(pathlib.Path(), {}, [])
     options = final_sharpness.Options(rho=0.3, lanczos=3, climb=4, samples=2)
-    found = final_sharpness.measure({"a": [run, failed]}, options)
+    found = final_sharpness.collect({"a": [run, failed]}, options)
     curvature = np.mean(X**2, 0)
     assert found["a_eigenvalue"][0] == pytest.approx(curvature.max(), rel=1e-6)
     assert found["a_trace"][0] == pytest.approx(curvature.sum(), rel=1e-6)
@@ -54,12 +59,14 @@ def test_measures_of_a_quadratic(run):
 
 def test_what_is_measured_is_kept_without_the_weights(run, monkeypatch):
     options = final_sharpness.Options(lanczos=3, climb=2, samples=2)
-    first = final_sharpness.of_run(run.workdir, options)
+    first = final_sharpness.measurement(options).of(run.workdir)
+    assert list(first) == list(final_sharpness.MEASURES)
 
     def gone(workdir):
         raise FileNotFoundError(workdir)
 
     monkeypatch.setattr(final_sharpness.restore, "read", gone)
-    assert final_sharpness.of_run(run.workdir, options) == first
-    with pytest.raises(FileNotFoundError):  # another radius is another measure
-        final_sharpness.of_run(run.workdir, dataclasses.replace(options, rho=0.2))
+    assert final_sharpness.measurement(options).of(run.workdir) == first
+    other = final_sharpness.measurement(dataclasses.replace(options, rho=0.2))
+    with pytest.raises(TrainingError, match=r"its sharpness\.json cannot be made"):
+        other.of(run.workdir)

@@ -82,29 +82,45 @@ def test_a_loss_that_is_not_finite_is_a_result(tmp_path):
     assert "Try a smaller" in json.loads((run.workdir / runs.FAILURE).read_text())
 
 
-def measured(workdir):
-    """A figure of a run, measured and kept in its folder."""
-    return runs.once(
-        workdir / "measured.json", {}, lambda: len(list(workdir.iterdir()))
-    )
+def checkpoints(workdir, *, what):
+    """A measurement of a run's folder."""
+    return [what, len(list((workdir / "checkpoints").iterdir()))]
 
 
-def test_a_run_is_measured_when_it_is_trained_unless_its_loss_is_not_finite(tmp_path):
-    plain = {
-        ("a", seed): PlannedRun(tiny(seed=seed), then=measured) for seed in range(2)
-    }
-    failing = PlannedRun(tiny(schedule__peak=1e300), then=measured)
-    trained = training.train({**plain, ("b", 0): failing}, tmp_path, lambda _: None)
+MEASUREMENT = runs.Measurement("measured.json", checkpoints, {"what": "a"})
+
+
+@pytest.mark.parametrize("options", [{}, {"workers": 2}, {"together": True}])
+def test_a_run_is_finished_once_it_is_measured(tmp_path, options):
+    planned = {k: p._replace(then=MEASUREMENT) for k, p in grid(epochs=1).items()}
+    failing = PlannedRun(tiny(schedule__peak=1e300), then=MEASUREMENT)
+    planned["erm", 0, 0] = failing
+    trained = training.train(planned, tmp_path, lambda _: None, **options)
     for key, run in trained.items():
-        assert (run.workdir / "measured.json").exists() == (key[0] == "a")
+        assert (MEASUREMENT.kept(run.workdir) is None) == (key[0] == "erm")
+    # What is lost is measured again, and nothing trained for it.
+    workdir = trained["sam", 0.1, 0].workdir
+    before = (workdir / "summary.json").stat().st_mtime_ns
+    (workdir / "measured.json").unlink()
+    assert runs.finished(planned["sam", 0.1, 0], workdir) is None
+    training.train(planned, tmp_path, lambda _: None, **options)
+    assert MEASUREMENT.kept(workdir)[0] == "a"
+    assert (workdir / "summary.json").stat().st_mtime_ns == before
 
 
 def test_a_measurement_is_made_once_for_the_same_options(tmp_path):
-    calls, path = [], tmp_path / "measured.json"
-    for i, options in enumerate([{"rho": (0.1, 1)}, {"rho": (0.1, 1)}, {"rho": 2}]):
-        found = runs.once(path, options, lambda i=i: calls.append(i) or [i, 0.5])
-        assert found == ([0, 0.5], [0, 0.5], [2, 0.5])[i]
-    assert calls == [0, 2]
+    calls = []
+
+    def measure(workdir, rho):
+        calls.append(rho)
+        return {"rho": rho, "calls": len(calls)}
+
+    for rho, found in [((0.1, 1), 1), ((0.1, 1), 1), (2, 2)]:
+        one = runs.Measurement("measured.json", measure, {"rho": rho})
+        assert one.of(tmp_path)["calls"] == found
+    failing = runs.Measurement("measured.json", lambda workdir: [np.nan], {})
+    with pytest.raises(TrainingError, match=r"trained, but its measured\.json cannot"):
+        failing.of(tmp_path)
 
 
 def test_an_unknown_figure_lists_the_known_ones(tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import pickle
 
 import numpy as np
 import pytest
@@ -110,8 +111,11 @@ def test_the_plan_tunes_at_equal_gradients():
         one = equal_time.tuned(settings, "noisy", kind)
         work = one.config.epochs * grids.gradients(kind)
         assert work == pytest.approx(80, abs=grids.gradients(kind) / 2)
-        last = planned[f"gpt_{kind}", 0, 4].config
-        assert (last.data.name, last.sam.kind) == ("stdlib", kind)
+        last = planned[f"gpt_{kind}", 0, 4]
+        assert (last.config.data.name, last.config.sam.kind) == ("stdlib", kind)
+        assert last.then.file == "sharpness.json"
+        assert pickle.loads(pickle.dumps(last.then)) == last.then  # to a worker
+    assert sum(run.share for run in planned.values() if run.then) == 3 * 5 * (kinds + 1)
 
 
 def test_equal_time_ends_where_sams_run_does():
