@@ -21,6 +21,7 @@ SOURCE = "App. D, AutoAttack"
 SHARED = adversarial.SHARED
 KEYS = ("at", "pairing", "sam")
 WHEN = ("best", "last")
+FAR = 1.25  # times the median: what lies above is drawn at the end of the axis
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,16 +97,24 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
 
 
 def plot(arrays: Arrays) -> plotting.Figure:
-    """A pair of bars a method, with every seed as a point."""
+    """Every seed as a point, with the median; what lies far above at the upper end."""
     figure, (axes,) = plotting.panels(width=5.5)
+    every = 100 * np.concatenate([arrays[f"{key}_auto"].ravel() for key in KEYS])
+    top = min(every.max() + 2, FAR * np.median(every))
     for i, key in enumerate(KEYS):
-        errors = 100 * arrays[f"{key}_auto"]
         for j, when in enumerate(WHEN):
+            errors = 100 * arrays[f"{key}_auto"][:, j]
             x, color = i + 0.4 * j - 0.2, plotting.COLORS[j]
             label = f"{when} epoch" if i == 0 else None
-            axes.bar(x, errors[:, j].mean(), 0.38, color=color, alpha=0.4, label=label)
-            axes.plot(np.full(len(errors), x), errors[:, j], ".", color=color)
+            inside = errors[errors <= top]
+            axes.plot(np.full(len(inside), x), inside, "o", color=color, label=label)
+            axes.hlines(np.median(errors), x - 0.12, x + 0.12, color=color)
+            for error in errors[errors > top]:
+                axes.plot(x, top - 0.7, "^", color=color)
+                axes.annotate(f" {error:.0f}", (x + 0.03, top - 0.7), va="center")
     axes.set_xticks(range(len(KEYS)), ["plain", "+ pairing", "+ SAM"])
     axes.set(ylabel="robust test error by AutoAttack (%)")
+    axes.set_xlabel("points: seeds, lines: their medians")
+    axes.set(ylim=(every.min() - 2, top))
     axes.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
     return figure
