@@ -273,10 +273,13 @@ def _below(arrays: Arrays, place: str, kind: str, other: str, equal: str) -> Cla
 
 
 def plot(arrays: Arrays) -> plotting.Figure:
-    """Of every place: errors in equal time, errors over time, and rank correlations."""
+    """Of every place: errors in equal time and at equal gradients, with the time of the
+    run, and rank correlations.
+    """
     places = {p: PLACES[p] for p in map(str, arrays["places"])}
     every = ["erm", *map(str, arrays["kinds"])]
-    figure, axes = plotting.panels(len(places), 3, width=6.0, height=4.2)
+    height = 1.2 + 0.2 * len(every)
+    figure, axes = plotting.panels(len(places), 3, width=3.9, height=height)
     rows = np.reshape(np.array(axes, object), (len(places), 3))
     for row, (name, place) in zip(rows, places.items(), strict=True):
         equal = {
@@ -285,11 +288,13 @@ def plot(arrays: Arrays) -> plotting.Figure:
         }
         seconds = {k: float(arrays[f"{name}_{k}_seconds"]) for k in every}
         epochs = {k: int(arrays[f"{name}_{k}_epoch"][-1]) for k in every}
-        cost = {k: seconds[k] * epochs[k] / seconds["erm"] for k in every}
-        comparison_plots.draw_errors(row[0], equal["seconds"], place.unit)
-        row[0].set_title(f"{place.title}, in the time of SAM's run")
-        comparison_plots.draw_cost(row[1], cost, equal["gradients"], place.unit)
+        cost = [f"{seconds[k] * epochs[k] / seconds['erm']:.1f}" for k in every]
+        draw = comparison_plots.draw_errors
+        draw(row[0], equal["seconds"], every, place.unit)
+        row[0].set_title(f"{place.title}, in the time of SAM's run", loc="right")
+        draw(row[1], equal["gradients"], cost, place.unit)
         row[1].set_title("at equal gradients")
+        row[1].set_ylabel("time of the run, in epochs of ERM")
         comparison_plots.draw_correlations(row[2], arrays[f"{name}_tau"], MEASURES)
-        row[2].set_title("sharpness of the last weights")
+        row[2].set_title("test error and sharpness")
     return figure

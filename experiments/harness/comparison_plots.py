@@ -1,6 +1,7 @@
 """Pictures of a comparison: errors over epochs, over rho, and at one epoch."""
 
-from collections.abc import Iterable, Mapping
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -141,40 +142,22 @@ def draw_bars(
 
 
 def draw_errors(
-    axes: plotting.Axes, errors: Mapping[str, np.ndarray], ylabel: str
+    axes: plotting.Axes,
+    errors: Mapping[str, np.ndarray],
+    labels: Sequence[str],
+    xlabel: str,
 ) -> None:
-    """Every seed of every method as a point, and their means as lines.
+    """A line of points for every method, its seeds, and a stroke at their mean.
 
     Args:
-      errors: by label, f[S].
+      errors: by method, f[S]. labels: of the lines, from above.
     """
     for i, values in enumerate(errors.values()):
         color = plotting.COLORS[i % len(plotting.COLORS)]
-        axes.plot(np.full(len(values), i), values, ".", color=color)
-        axes.hlines(values.mean(), i - 0.35, i + 0.35, color=color)
-    axes.set_xticks(range(len(errors)), list(errors), rotation=70, fontsize="small")
-    axes.set(ylabel=ylabel)
-
-
-def draw_cost(
-    axes: plotting.Axes,
-    cost: Mapping[str, float],
-    errors: Mapping[str, np.ndarray],
-    ylabel: str,
-) -> None:
-    """The mean error of every method over the time of its run."""
-    for i, (label, values) in enumerate(errors.items()):
-        laps, color = divmod(i, len(plotting.COLORS))
-        style = {"marker": "osD^v"[laps % 5], "color": plotting.COLORS[color]}
-        axes.plot(cost[label], values.mean(), label=label, linestyle="", **style)
-    axes.set(xlabel="time of a run, in epochs of ERM", ylabel=ylabel)
-    axes.legend(
-        frameon=False,
-        fontsize="x-small",
-        ncols=2,
-        loc="upper left",
-        bbox_to_anchor=(1, 1),
-    )
+        axes.plot(values, np.full(len(values), i), ".", color=color)
+        axes.vlines(values.mean(), i - 0.4, i + 0.4, color=color)
+    axes.set_yticks(range(len(errors)), labels)
+    axes.set(xlabel=xlabel, ylim=(len(errors) - 0.4, -0.6))
 
 
 def draw_correlations(
@@ -190,6 +173,6 @@ def draw_correlations(
     axes.hlines(places, low, high, color=plotting.COLORS[0])
     axes.plot(tau, places, "o", color=plotting.COLORS[0])
     axes.axvline(0, color="gray", linewidth=0.8)
-    axes.set_yticks(places, list(labels.values()), fontsize="small")
-    axes.set(xlabel="rank correlation with the test error (tau)", xlim=(-1, 1))
+    axes.set_yticks(places, [textwrap.fill(words, 18) for words in labels.values()])
+    axes.set(xlabel="rank correlation (tau)", xlim=(-1, 1))
     axes.invert_yaxis()
