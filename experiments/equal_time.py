@@ -93,10 +93,10 @@ SCALES = {
         changes=comparison.PLAIN,
     ),
     # An evaluation is on all test images, and takes as long as an epoch of ERM. The
-    # places of images, 756 runs, are to be added one after the other: without
-    # settings.json the command goes on from the archive.
+    # place of clean images, 378 runs, is to be added: without settings.json the command
+    # goes on from the archive.
     "fashion": Settings(
-        places=("gpt",),
+        places=("noisy", "gpt"),
         recipe="fashion",
         changes={**comparison.PLAIN, "eval.every_epochs": 2},
     ),
