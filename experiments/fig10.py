@@ -51,7 +51,7 @@ SCALES = {
     ),
     # As many values for each; gradients are mostly shorter than 1.
     "fashion": Settings(
-        seeds=(0, 1, 2, 3, 4),
+        seeds=comparison.FASHION_SEEDS,
         rho=comparison.FASHION_RHO,
         steps=(0.03, 0.1, 0.3, 1.0, 3.0),
         tuning=comparison.FASHION_TUNING,

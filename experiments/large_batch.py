@@ -38,6 +38,7 @@ SCALES = {
         rho=(0.1, 0.2, 0.3, 0.4), recipe="embedded", changes=comparison.PLAIN
     ),
     "fashion": Settings(
+        seeds=comparison.FASHION_SEEDS,
         rho=comparison.FASHION_RHO,
         tuning=comparison.FASHION_TUNING,
         recipe="fashion",

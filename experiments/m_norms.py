@@ -4,7 +4,11 @@ With BatchNorm a group has statistics of its own, so that smaller groups change 
 network as well as the perturbation, and m = 1 has none. Otherwise as `m_sharpness`.
 """
 
-from experiments.harness.comparison import FASHION_RHO, FASHION_TUNING
+from experiments.harness.comparison import (
+    FASHION_RHO,
+    FASHION_SEEDS,
+    FASHION_TUNING,
+)
 from experiments.m_sharpness import Settings, judge, methods, plot, run, runs
 
 __all__ = ["SCALES", "SOURCE", "judge", "methods", "plot", "run", "runs"]
@@ -31,6 +35,7 @@ SCALES = {
         changes={"epochs": 30, "schedule.warmup_epochs": 3.0},
     ),
     "fashion": Settings(
+        seeds=FASHION_SEEDS,
         m=(1, 16, 0),
         rho=FASHION_RHO,
         chunk=1,

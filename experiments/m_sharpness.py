@@ -59,6 +59,7 @@ SCALES = {
         recipe="embedded",
     ),
     "fashion": Settings(
+        seeds=comparison.FASHION_SEEDS,
         m=(1, 4, 16, 64, 0),
         rho=comparison.FASHION_RHO,
         norms=("none",),

@@ -59,9 +59,8 @@ SCALES = {
         },
     ),
     "fashion": Settings(
-        seeds=(0, 1, 2, 3, 4),
-        rho=(0.003, 0.01, 0.03, 0.1),
-        tuning=comparison.FASHION_TUNING,
+        seeds=comparison.FASHION_SEEDS,
+        rho=(0.003, 0.01, 0.03, 0.1, 0.3),
         recipe="fashion",
     ),
     "paper": Settings(),

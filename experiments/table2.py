@@ -68,7 +68,7 @@ SCALES = {
         changes={"model.name": "conv_net", "ema.decay": 0.99},
     ),
     "fashion": Settings(
-        seeds=(0, 1, 2, 3, 4),
+        seeds=comparison.FASHION_SEEDS,
         data=("fashion_mnist",),
         rho=comparison.FASHION_RHO,
         tuning=comparison.FASHION_TUNING,
