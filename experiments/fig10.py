@@ -54,7 +54,7 @@ SCALES = {
         seeds=comparison.FASHION_SEEDS,
         rho=comparison.FASHION_RHO,
         steps=(0.03, 0.1, 0.3, 1.0, 3.0),
-        tuning=comparison.FASHION_TUNING,
+        tuning=comparison.NOISY_TUNING,
         recipe="fashion",
         changes=comparison.PLAIN,
     ),

@@ -40,7 +40,7 @@ SCALES = {
     "fashion": Settings(
         seeds=comparison.FASHION_SEEDS,
         rho=comparison.FASHION_RHO,
-        tuning=comparison.FASHION_TUNING,
+        tuning=comparison.NOISY_TUNING,
         recipe="fashion",
         changes=comparison.PLAIN,
     ),

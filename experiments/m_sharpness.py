@@ -63,7 +63,7 @@ SCALES = {
         m=(1, 4, 16, 64, 0),
         rho=comparison.FASHION_RHO,
         norms=("none",),
-        tuning=comparison.FASHION_TUNING,
+        tuning=comparison.NOISY_TUNING,
         recipe="fashion",
     ),
     "paper": Settings(),

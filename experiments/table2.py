@@ -71,7 +71,7 @@ SCALES = {
         seeds=comparison.FASHION_SEEDS,
         data=("fashion_mnist",),
         rho=comparison.FASHION_RHO,
-        tuning=comparison.FASHION_TUNING,
+        tuning=comparison.NOISY_TUNING,
         recipe="fashion",
         changes={**comparison.PLAIN, "ema.decay": 0.99},
     ),
