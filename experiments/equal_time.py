@@ -45,7 +45,6 @@ from sam_jax import plotting
 from sam_jax.transforms import VARIANTS
 
 SOURCE = "Equal cost (peers)"
-KEPT = True  # a campaign of several nights
 ANDRIUSHCHENKO = "target (Andriushchenko et al. 2023)"
 # Variants that need what these runs have not, an ascent batch, rare classes or stored
 # outputs, and an ablation of Table 1 that has an experiment of its own.
@@ -159,6 +158,11 @@ def runs(settings: Settings) -> dict[Key, PlannedRun]:
                 table = {k: p._replace(then=measured) for k, p in table.items()}
             found |= table
     return found
+
+
+def kept(settings: Settings) -> dict[Key, PlannedRun]:
+    """Of all places: each takes a night, and may follow."""
+    return runs(dataclasses.replace(settings, places=tuple(PLACES)))
 
 
 def _options(settings: Settings) -> final_sharpness.Options:

@@ -203,10 +203,10 @@ def read_arrays(out: pathlib.Path) -> dict[str, np.ndarray]:
 def _kept(
     module: ModuleType, scale: str, out: pathlib.Path
 ) -> contextlib.AbstractContextManager[Callable[[], None]]:
-    """As `sharing.kept` for an experiment that is KEPT."""
-    if not getattr(module, "KEPT", False):
+    """As `sharing.kept` for an experiment that declares what is kept."""
+    if not hasattr(module, "kept"):
         return contextlib.nullcontext(lambda: None)
-    planned, folder = module.runs(module.SCALES[scale]), _folder(module, scale, out)
+    planned, folder = module.kept(module.SCALES[scale]), _folder(module, scale, out)
     return sharing.kept(planned, folder, out / f"runs.{scale}.tar.xz")
 
 

@@ -18,9 +18,9 @@ Experiments that train the same networks declare the same SHARED, the name of a 
 beside OUT with a folder for each recipe, and train them once. One that reads errors
 alone may declare TAKES, names of experiments: what these have trained in folders beside
 OUT, of equal configurations, is copied and not trained again. One that takes longer
-than a machine may be had declares KEPT = True: what its finished runs have logged is
-put into OUT/runs.SCALE.tar.xz every few minutes and when the command ends, and it goes
-on from there on any machine.
+than a machine may be had declares `kept`: settings -> its runs, and those that settings
+to come will add. What the finished ones have logged is put into OUT/runs.SCALE.tar.xz
+every few minutes and when the command ends, and it goes on from there on any machine.
 Its settings may have `changes` to the keys of its recipe.
 
 smoke takes seconds and shows that it runs; cpu takes minutes on two cores; fashion, of

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -62,11 +63,9 @@ def test_settings_say_what_the_runs_were_trained_on(module, tmp_path, monkeypatc
 
 
 def test_an_experiment_of_many_nights_goes_on_from_its_archive(module, tmp_path):
-    module.runs = lambda _: {
-        ("erm", seed): PlannedRun(tiny(seed=seed)) for seed in (0, 1)
-    }
-    module.KEPT, module.X64, plain = True, True, module.run
-    seen = []
+    several = {("erm", seed): PlannedRun(tiny(seed=seed)) for seed in (0, 1)}
+    module.runs = module.kept = lambda _: several
+    module.X64, plain, seen = True, module.run, []
     module.run = lambda settings, trained: seen.append(trained) or plain(settings)
     execution.execute("fake", "cpu", tmp_path / "here")
     (tmp_path / "there").mkdir()
@@ -76,6 +75,22 @@ def test_an_experiment_of_many_nights_goes_on_from_its_archive(module, tmp_path)
     first, second = seen
     assert [r.summary for r in first.values()] == [r.summary for r in second.values()]
     assert not list((tmp_path / "there").rglob("checkpoints"))
+
+
+def test_an_archive_keeps_the_runs_of_settings_to_come(module, tmp_path):
+    """Such as of places that are not in the table yet."""
+    several = {("erm", seed): PlannedRun(tiny(seed=seed)) for seed in (0, 1)}
+    module.kept, module.X64, plain = (lambda _: several), True, module.run
+    module.run = lambda settings, trained: plain(settings)
+    archive = tmp_path / "runs.cpu.tar.xz"
+    saved = []
+    for wanted in (several, {("erm", 1): several["erm", 1]}):
+        module.runs = lambda _, wanted=wanted: wanted
+        execution.execute("fake", "cpu", tmp_path)
+        saved.append(archive.read_bytes())
+        shutil.rmtree(tmp_path / "runs")
+        (tmp_path / "settings.json").unlink()
+    assert saved[0] == saved[1]
 
 
 @pytest.mark.parametrize("timed", [True, False])
