@@ -34,10 +34,13 @@ ORDER = (
 
 @dataclasses.dataclass(frozen=True)
 class Settings(comparison.Settings):
-    """rho: the grid. recipe: variant of configs/two_class.py that sets the scale."""
+    """rho: the grid. derivative: that of the derivative alone, which may want larger
+    ones; () for the same. recipe: variant of configs/two_class.py that sets the scale.
+    """
 
     seeds: tuple[int, ...] = (0, 1, 2)
     rho: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2)
+    derivative: tuple[float, ...] = ()
 
 
 SCALES = {
@@ -58,9 +61,11 @@ SCALES = {
             "data.validation_fraction": 0.25,
         },
     ),
+    # The derivative's goes on where .1 and .3 were alike, and .3 the end.
     "fashion": Settings(
         seeds=comparison.FASHION_SEEDS,
         rho=(0.003, 0.01, 0.03, 0.1, 0.3),
+        derivative=(0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
         recipe="fashion",
     ),
     "paper": Settings(),
@@ -69,7 +74,8 @@ SCALES = {
 
 def methods(settings: Settings) -> list[comparison.Method]:
     """ERM, and each part of SAM with its rho grid."""
-    return comparison.from_recipe(two_class.get_config, LABELS, settings)
+    grids = {"sam_derivative": settings.derivative or settings.rho}
+    return comparison.from_recipe(two_class.get_config, LABELS, settings, grids=grids)
 
 
 def runs(settings: Settings) -> dict[Key, PlannedRun]:
