@@ -69,8 +69,6 @@ SWEEPS = {
     "fashion_1": Sweep(
         "Fashion-MNIST, m = 1", m_sharpness, "fashion", "none_1", whole="fashion"
     ),
-    "group": Sweep("Fashion-MNIST, GroupNorm", m_norms, "fashion", "group_0"),
-    "batch": Sweep("Fashion-MNIST, BatchNorm", m_norms, "fashion", "batch_0"),
     "gpt": Sweep("GPT", gpt, "cpu", "sam", place="gpt"),
     "paper_64": Sweep("CIFAR-10, m = 64", m_sharpness, "paper", "group_64"),
     "paper_group": Sweep("CIFAR-10, GroupNorm", m_norms, "paper", "group_0"),
@@ -94,9 +92,7 @@ class Settings:
 SCALES = {
     "smoke": Settings(sweeps=("smoke", "smoke_1"), changes={"model.name": "mlp"}),
     "cpu": Settings(),
-    "fashion": Settings(
-        sweeps=("digits", "fashion", "fashion_16", "fashion_1", "group", "batch", "gpt")
-    ),
+    "fashion": Settings(sweeps=("fashion", "fashion_16", "fashion_1", *SMALL)),
     "paper": Settings(sweeps=("paper_64", "paper_group", "paper_batch", "paper_gpt")),
 }
 

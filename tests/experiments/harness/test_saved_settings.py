@@ -22,6 +22,7 @@ CHANGED = {
     "sum_max_run": {"seed", "seeds"},
     "m_sharpness": RULE,
     "m_norms": RULE | {"rho_single", "rho_group"},
+    "table1": {"derivative"},
 }
 
 
