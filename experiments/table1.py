@@ -143,19 +143,23 @@ def price_of_choosing(arrays: Arrays, key: str) -> Claim:
 
 
 def plot(arrays: Arrays) -> plotting.Figure:
-    """Test error over epochs for every seed, over rho, and at the best epoch."""
+    """Test error over epochs for the first seeds, over rho, and at the best epoch."""
     seeds = arrays["seeds"]
-    figure, axes = plotting.panels(2, max(3, -(-(len(seeds) + 3) // 2)), width=3.6)
-    for i, (panel, seed) in enumerate(zip(axes, seeds, strict=False)):
+    figure, axes = plotting.panels(2, 3, width=3.6)
+    for i, (panel, seed) in enumerate(zip(axes[:3], seeds, strict=False)):
         for color, (key, label) in zip(plotting.COLORS, LABELS.items(), strict=False):
             error = 100 * comparison.chosen(arrays, key, "curve")[i]
             panel.plot(arrays["epoch"], error, color=color, label=label, linewidth=1)
             best = 100 * comparison.chosen(arrays, key, "best")[i]
             panel.axhline(best, color=color, linestyle=":", linewidth=1)
-        panel.set(xlabel="epoch", ylabel="test error (%)", title=f"seed {seed}")
-        panel.set_ylim(bottom=0)
+        title = f"seed {seed}, one of {len(seeds)}"
+        panel.set(xlabel="epoch; dotted: error at the one chosen", title=title)
+        panel.set(ylabel="test error (%)", ylim=(0, None))
+        panel.locator_params(axis="x", integer=True)
     axes[0].legend(frameon=False, fontsize="small")
-    grid, last, bars = axes[len(seeds) : len(seeds) + 3]
+    for panel in axes[len(seeds) : 3]:
+        panel.set_visible(False)
+    grid, last, bars = axes[3:]
     comparison_plots.draw_grid(
         grid, arrays, LABELS, ylabel="test error, best epoch (%)"
     )
@@ -163,6 +167,4 @@ def plot(arrays: Arrays) -> plotting.Figure:
         last, arrays, LABELS, "last", ylabel="test error, last epoch (%)"
     )
     comparison_plots.draw_bars(bars, arrays, LABELS)
-    for panel in axes[len(seeds) + 3 :]:
-        panel.set_visible(False)
     return figure

@@ -5,13 +5,13 @@ one group of the whole batch; an unnormalised ascent; a tenth of the images at a
 steps; ten classes; a ResNet with GroupNorm, and with BatchNorm. Errors at the best
 epoch by noisy validation and at the last one, each method with its own rho.
 
-On Fashion-MNIST no order is decided at the best epoch, under any factor that is run
-there. For the plain network what matters is how often each image is seen: within 630
-steps it does not learn noisy labels by heart, with groups or without, and no part of
-SAM is then below ERM; of a tenth of the images it learns all of them at as many steps,
-and SAM, at the radius by validation, keeps most seeds from that. The ResNet of Table 1
-learns some of them already. `table1_rule` makes it a rule, and chooses rho by the last
-epoch.
+On Fashion-MNIST five seeds decide no order at the best epoch, under any factor that is
+run there; `table1` has ten. For the plain network what matters is how often each image
+is seen: within 630 steps it does not learn noisy labels by heart, with groups or
+without, and no part of SAM is then below ERM; of a tenth of the images it learns all of
+them at as many steps, and SAM, at the radius by validation, keeps most seeds from that.
+The ResNet of Table 1 learns some of them already. `table1_rule` makes it a rule, and
+chooses rho by the last epoch.
 """
 
 import dataclasses

@@ -10,8 +10,7 @@ to prevent, and no part of SAM is below ERM.
 The setting: another network, a dense one, other classes and less noise; with few images
 seen often, of whose wrong labels ERM learns a third, and with many seen a few times at
 as many steps. All is without early stopping: rho by the last validation error, and last
-errors. Table 1's own are those of the best epoch, where the parts of SAM do not differ
-here.
+errors. Table 1's own are those of the best epoch.
 
 What came out: with few images the order did; the derivative gained more than was said,
 above half of what the direction gains. With many images SAM and its direction cost half
