@@ -61,11 +61,11 @@ SCALES = {
             "data.validation_fraction": 0.25,
         },
     ),
-    # The derivative's goes on where .1 and .3 were alike, and .3 the end.
+    # The derivative's goes on until validation no longer chooses its end.
     "fashion": Settings(
         seeds=comparison.FASHION_SEEDS,
         rho=(0.003, 0.01, 0.03, 0.1, 0.3),
-        derivative=(0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
+        derivative=(0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
         recipe="fashion",
     ),
     "paper": Settings(),
