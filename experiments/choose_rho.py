@@ -253,5 +253,6 @@ def plot(arrays: Arrays) -> plotting.Figure:
         panel.set_ylabel(place(name).unit)
         comparison_plots.set_radii(panel, arrays[f"{name}_rho"].tolist())
         panel.set_title(SWEEPS[name].label)
-        panel.legend(frameon=False, fontsize="small")
+    marks = [panel.get_legend_handles_labels() for panel in axes]
+    axes[0].legend(*max(marks, key=lambda m: len(m[1])), frameon=False)
     return figure
