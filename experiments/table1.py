@@ -65,7 +65,7 @@ SCALES = {
     "fashion": Settings(
         seeds=comparison.FASHION_SEEDS,
         rho=(0.003, 0.01, 0.03, 0.1, 0.3),
-        derivative=(0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
+        derivative=(0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
         recipe="fashion",
     ),
     "paper": Settings(),
