@@ -23,7 +23,7 @@ LABELS = {
     "sam_derivative": "SAM derivative",
     "sam": "SAM",
 }
-# (better, worse, the paper's test errors at the best epoch in %); what it concludes first.
+# (better, worse, the paper's test errors at the best epoch in %); its conclusion first.
 ORDER = (
     ("sam_derivative", "sam_direction", "7.45 ± .28 against 11.30 ± .68"),
     ("sam_direction", "erm", "11.30 ± .68 against 13.47 ± .80"),
