@@ -11,7 +11,7 @@ Each with its best rho of .001, .003, .01, .03, .1, .2; which one is not printed
 them by `--config.sam.rho=`.
 
 On Fashion-MNIST, ten seeds, each with its best rho: erm 25.9%, sam_direction 20.6 (rho
-.03), sam_derivative 23.5 (rho 1), sam 19.5 (rho .03): there it is the direction.
+.03), sam_derivative 23.5 (rho 1), sam 19.5 (rho .03): the direction does more.
 
 Variants: erm (default), sam, sam_direction, sam_derivative; embedded, fashion
 or smoke joins any.
