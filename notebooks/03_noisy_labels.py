@@ -235,6 +235,6 @@ display(Image(plotting.png(figure)))
 # - A robust loss reweights in the same direction, and joins with SAM:
 #   `sam_jax.losses.generalized_cross_entropy`.
 # - The paper finds that the derivative of the loss does the work, in a ResNet on two
-#   classes. On Fashion-MNIST the direction of the gradient does more: alone it cannot be
-#   told from SAM, and is better than the derivative alone (experiments `table1` and
+#   classes. On Fashion-MNIST the direction of the gradient does more: it cannot be told
+#   from SAM, and is better than the derivative alone (experiments `table1` and
 #   `table1_rule`).
