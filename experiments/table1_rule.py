@@ -1,11 +1,11 @@
 """A rule for the order of Table 1's methods at the last epoch, and what it predicts in
 a setting not yet run.
 
-The rule, from `table1` and `table1_factors`: what the parts of SAM do is decided by
-whether ERM learns its noisy labels by heart. Where it does, SAM and its direction alone
-keep from it and have a smaller last error than ERM, while the derivative alone, even at
-ten times the radius, gains less than half as much; where it does not, there is nothing
-to prevent, and no part of SAM is below ERM.
+The rule, from `table1` and `table1_factors` on five seeds: what the parts of SAM do is
+decided by whether ERM learns its noisy labels by heart. Where it does, SAM and its
+direction alone keep from it and have a smaller last error than ERM, while the
+derivative alone, even at ten times the radius, gains less than half as much; where it
+does not, there is nothing to prevent, and no part of SAM is below ERM.
 
 The setting: another network, a dense one, other classes and less noise; with few images
 seen often, of whose wrong labels ERM learns a third, and with many seen a few times at

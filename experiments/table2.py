@@ -2,6 +2,8 @@
 
 Cross-entropy or generalised cross-entropy (GCE), without and with SAM, the last weights
 or their moving average, at two noise levels; rho and epoch by the noisy validation set.
+Where a part of the seeds chooses rho, they choose it for the weights, and the averages
+have the same.
 """
 
 import dataclasses
