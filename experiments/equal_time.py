@@ -91,11 +91,11 @@ SCALES = {
         recipe="embedded",
         changes=comparison.PLAIN,
     ),
-    # An evaluation is on all test images, and takes as long as an epoch of ERM. The
-    # places of images, 378 runs each, are to be added one after the other: without
-    # settings.json the command goes on from the archive, which has a part of them.
+    # An evaluation is on all test images, and takes as long as an epoch of ERM. Clean
+    # labels, 378 runs, are to be added: without settings.json the command goes on from
+    # the archive.
     "fashion": Settings(
-        places=("gpt",),
+        places=("noisy", "gpt"),
         recipe="fashion",
         changes={**comparison.PLAIN, "eval.every_epochs": 2},
     ),
