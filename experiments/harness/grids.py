@@ -1,7 +1,9 @@
 """What every variant is tuned over where all are compared: as many candidates each.
 
-Declared here before any run. Those without a knob of their own take all radii; those
-with one take the middle radii with each of two values of it.
+Declared here before any run, but for WSAM and LE-SAM: with radii and budgets ten times
+as large they learned nothing from noisy labels, and text least at the smallest. Those
+without a knob of their own take all radii; those with one take the middle radii with
+each of two values of it.
 """
 
 from typing import Any
@@ -14,7 +16,7 @@ FACTORS = {
     "asam": 5.0,
     "layerwise_sam": 0.1,
     "msam": 10.0,
-    "le_sam": 5.0,
+    "wsam": 0.1,
     "light_sam": 10.0,
 }
 WEIGHTS = {"mesa": (0.1, 0.3, 0.8, 2.0)}  # in place of radii: weights of a penalty
@@ -28,7 +30,7 @@ KNOBS = {
     "cr_sam": ("trace_weight", (0.1, 0.5)),
     "fisher_sam": ("fisher_weight", (1.0, 100.0)),
     "zsharp": ("quantile", (0.7, 0.95)),
-    "le_sam": ("budget", (0.1, 0.3)),
+    "le_sam": ("budget", (0.01, 0.03)),
     "sparse_sam": ("sparsity", (0.5, 0.8)),
     "esam": ("select", (0.5, 0.8)),
     "ae_sam": ("threshold", (-0.5, 0.5)),
