@@ -43,9 +43,10 @@ def cr_sam_gradient(
 ) -> Gradient:
     """g_p + a (g_p + g_n - 2 g) + b (g_p - g_n): penalties on curvature and slope.
 
-    CR-SAM (Wu et al. 2024, AAAI, arXiv:2312.13555): g_p and g_n are the gradients at
-    w + delta and w - delta, delta = rho g / |g|; the brackets are the gradients of
-    finite differences of second and first order along delta. Three gradients a step.
+    CR-SAM (Wu et al. 2024, AAAI, arXiv:2312.13555), as in the authors' code: g_p and
+    g_n are the gradients at w + delta and w - delta, delta = rho g / |g|; the brackets
+    are the gradients of finite differences of second and first order along delta. Three
+    gradients a step.
 
     Args:
       rho, axis_name: as in `sam`.

@@ -39,11 +39,11 @@ def dp_sat_gradient(point: Point) -> Gradient:
 def msam_gradient(point: Point, *, momentum: trees.Scalar = 0.9) -> Gradient:
     """The gradient at w - rho v / |v|, v the momentum, which points uphill (MSAM).
 
-    Becker et al. 2024 (arXiv:2401.12033): v_t = momentum v_{t-1} + g_t of the gradients
-    there, so that w - rho v / |v| is where heavy-ball SGD is heading. One gradient a
-    step; the first is plain. The momentum is kept here as well as in the optimiser
-    behind, which may therefore be any; a weight decay of that one is not in v, while
-    the authors' code has it there. Loss and statistics as for `dp_sat`.
+    Becker et al. 2024 (arXiv:2401.12033), Alg. 1: v_t = momentum v_{t-1} + g_t of the
+    gradients there, so that w - rho v / |v| is where heavy-ball SGD is heading. One
+    gradient a step; the first is plain. The momentum is kept here as well as in the
+    optimiser behind, which may therefore be any; a weight decay of that one is not in
+    v, while the authors' code has it there. Loss and statistics as for `dp_sat`.
 
     Args:
       rho, axis_name: as in `sam`; the authors take 3 where SAM takes .2.

@@ -24,11 +24,11 @@ def mesa_gradient(
 ) -> Gradient:
     """The gradient of L + rho T^2 mean KL(p_v | p_w), v the averaged weights (MESA).
 
-    Du et al. 2022 (NeurIPS, arXiv:2205.14083): p = softmax(outputs / T) with the
-    weights v and w; v_t = decay v_{t-1} + (1 - decay) w_t from the first step on. The
-    factor T^2, by which the pull hardly depends on T, is that of the authors' code. One
-    gradient and a forward pass a step. Start it after some epochs, as the authors do
-    (`active_between`). Needs an `objective` whose outputs are logits [B, ..., classes].
+    Du et al. 2022 (NeurIPS, arXiv:2205.14083), Alg. 1: p = softmax(outputs / T) with
+    the weights v and w; v_t = decay v_{t-1} + (1 - decay) w_t from the first step on.
+    The factor T^2, by which the pull hardly depends on T, is that of the authors' code.
+    One gradient and a forward pass a step. Start it after some epochs, as the authors
+    do (`active_between`). Needs an `objective` with logits [B, ..., classes].
 
     Args:
       rho: weight of the divergence, >= 0, or a schedule; .8 in the authors' run.
@@ -46,9 +46,9 @@ def mesa_gradient(
 def saf_gradient(point: Point, *, temperature: trees.Scalar = 5.0) -> Gradient:
     """The gradient of L + rho T^2 mean KL(p_old | p_w), p_old of epochs ago (SAF).
 
-    Du et al. 2022 (NeurIPS, arXiv:2205.14083): p = softmax(outputs / T), with T^2 as in
-    `mesa`; the old outputs are those that the run had for the same examples, two or
-    three epochs ago in the authors' code, which the caller stores and passes as
+    Du et al. 2022 (NeurIPS, arXiv:2205.14083), Alg. 1: p = softmax(outputs / T), with
+    T^2 as in `mesa`; the old outputs are those that the run had for the same examples,
+    two or three epochs ago in the authors' code, which the caller stores and passes as
     `past_outputs`. One gradient a step. Needs an `objective` with logits [B, ...,
     classes].
 
