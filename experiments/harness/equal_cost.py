@@ -82,6 +82,26 @@ def at_equal(arrays: Arrays, place: str, kind: str, equal: str) -> np.ndarray:
     return np.take_along_axis(test, validating.argmin(1)[:, None], 1)[:, 0]
 
 
+def in_equal_time(arrays: Arrays, place: str) -> dict[str, str]:
+    """ERM and every variant -> its mean error in the time of SAM's run, with "better"
+    or "worse" where the interval of its difference to SAM's excludes zero.
+    """
+    scale, found = PLACES[place].scale, {}
+    words = {statistics.HOLDS: " better", statistics.CONTRARY: " worse"}
+    for kind in ("erm", *map(str, arrays["kinds"])):
+        interval = statistics.of_mean(_less_sam(arrays, place, kind))
+        verdict = statistics.verdict(interval, -np.inf, 0.0)
+        mean = scale * at_equal(arrays, place, kind, "seconds").mean()
+        found[kind] = f"{mean:.3g}{words.get(verdict, '')}"
+    return found
+
+
+def _less_sam(arrays: Arrays, place: str, kind: str) -> np.ndarray:
+    """Errors in equal time less SAM's, f[S]."""
+    own, sam = (at_equal(arrays, place, k, "seconds") for k in (kind, "sam"))
+    return PLACES[place].scale * (own - sam)
+
+
 def table(arrays: Arrays) -> list[list[str]]:
     """A row for ERM and every variant of every place, below a header: what was chosen,
     the time of a step over ERM's, errors at equal cost, those in equal time less SAM's,
@@ -100,7 +120,7 @@ def _row(arrays: Arrays, place: str, kind: str) -> list[str]:
         equal: scale * at_equal(arrays, place, kind, equal)
         for equal in ("gradients", "steps", "seconds")
     }
-    less = errors["seconds"] - scale * at_equal(arrays, place, "sam", "seconds")
+    less = _less_sam(arrays, place, kind)
     interval = statistics.of_mean(less)
     apart = f"{less.mean():.3g}" if kind != "sam" else "-"
     if kind != "sam" and len(less) > 1:

@@ -13,7 +13,7 @@ from experiments.harness import (
     parts,
     registry,
     statements,
-    variant_times,
+    variant_columns,
 )
 from experiments.harness import page as html_page
 from experiments.harness.claims import REPORTED
@@ -145,13 +145,13 @@ def redrawn(page: output.Path, results: output.Path) -> str:
     """The text of a page with what it has of results written anew.
 
     That is the table of parts between the marks `<!-- results -->` and `<!-- end of
-    results -->`, and the columns that `statements` and `variant_times` fill.
+    results -->`, and the columns that `statements` and `variant_columns` fill.
 
     Raises: ValueError for a page that has none of them.
     """
     page, results = pathlib.Path(page), pathlib.Path(results)
     text, sections = page.read_text(), list(_sections(results))
-    columns = statements.EXPERIMENTS, variant_times.TIME
+    columns = statements.EXPERIMENTS, *variant_columns.HEADERS
     if not PARTS.search(text) and not any(f"| {c} |" in text for c in columns):
         raise ValueError(
             f"{page} has no place for results: neither <!-- results --> and its end, "
@@ -160,7 +160,7 @@ def redrawn(page: output.Path, results: output.Path) -> str:
     seen_from = pathlib.Path(os.path.relpath(results, page.parent)).as_posix() + "/"
     table = "\n".join(parts_table(sections, seen_from))
     text = PARTS.sub(lambda found: f"{found[1]}\n{table}\n{found[2]}", text)
-    return variant_times.fill(statements.fill(text, sections, seen_from), results)
+    return variant_columns.fill(statements.fill(text, sections, seen_from), results)
 
 
 def summary(sections: list[Section]) -> str:
