@@ -20,20 +20,22 @@ def init_zeros(params: Tree, **_: Any) -> Tree:
     return trees.zeros_like(params)
 
 
-def dp_sat_gradient(point: Point) -> Gradient:
-    """The gradient at w + rho g_old / |g_old|, g_old what the last step descended.
+def dp_sat_gradient(point: Point, *, decay: trees.Scalar = 0.0) -> Gradient:
+    """The gradient at w + rho d / |d|, d an average of what the last steps descended.
 
-    DP-SAT (Park et al. 2023, ICML, Alg. 1), without its clipping and noise: one
-    gradient a step. The first step is plain. As for every variant of one gradient, a
-    training run's loss and running statistics are those of the perturbed point.
+    DP-SAT (Park et al. 2023, ICML, Alg. 1), without its clipping and noise, where d is
+    what the last step descended; with a decay `vasso` of gradients that are there
+    already: d_t = decay d_{t-1} + (1 - decay) g_t. One gradient a step; the first is
+    plain. As for every variant of one gradient, a training run's loss and running
+    statistics are those of the perturbed point.
 
     Args:
       rho, axis_name: as in `sam`.
+      decay: of the average, in [0, 1); 0 is DP-SAT.
     """
-    delta = point.perturbation(point.state, ascent.normalized)
-    there = point.there(delta)
-    last = trees.add(trees.zeros_like(point.state), there.gradient)
-    return there._replace(state=last)
+    there = point.there(point.perturbation(point.state, ascent.normalized))
+    decayed = trees.add_scaled(point.state, decay - 1, point.state)
+    return there._replace(state=trees.add_scaled(decayed, 1 - decay, there.gradient))
 
 
 def msam_gradient(point: Point, *, momentum: trees.Scalar = 0.9) -> Gradient:

@@ -105,7 +105,7 @@ VARIANTS: dict[str, Variant] = {
         previous.dp_sat,
         init_state=previous.init_zeros,
         gradients=1,
-        keeps="last descended gradient",
+        keeps="average of descended gradients",
     ),
     "msam": Variant(
         previous.msam_gradient,

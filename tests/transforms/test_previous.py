@@ -8,12 +8,14 @@ from tests.transforms.quadratics import check, unit
 RHO = 0.3
 
 
-def test_dp_sat_ascends_along_what_the_last_step_descended():
-    def rule(at, w, last):
-        gradient = at(w) if last is None else at(w + RHO * unit(last))
-        return gradient, gradient
+@pytest.mark.parametrize("decay", [0.0, 0.7])
+def test_dp_sat_ascends_along_what_the_last_steps_descended(decay):
+    def rule(at, w, mean):
+        gradient = at(w) if mean is None else at(w + RHO * unit(mean))
+        mean = 0.0 if mean is None else mean
+        return gradient, decay * mean + (1 - decay) * gradient
 
-    check(sam_jax.dp_sat(RHO), rule)
+    check(sam_jax.dp_sat(RHO, decay=decay), rule)
 
 
 def test_async_sam_ascends_along_the_last_gradient():
