@@ -186,7 +186,7 @@ def summary(sections: list[Section]) -> str:
 KINDS = {
     "paper": "Of {} statements of the paper",
     "reference": "Of {} comparisons with runs of our own",
-    "target": "Of {} targets",
+    "target": "Of {} targets and comparisons that the paper has not",
     "control": "Of {} controls",
 }
 

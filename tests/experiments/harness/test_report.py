@@ -25,7 +25,8 @@ def test_report_has_every_claim_and_labels_the_scale(module, tmp_path):
     for text in (markdown, page):
         assert (
             "Of 6 statements of the paper: 3 hold, 3 are contrary. "
-            "Of 3 targets: 3 are undecided. Not run: other."
+            "Of 3 targets and comparisons that the paper "
+            "has not: 3 are undecided. Not run: other."
         ) in text
         assert "smoke scale" in text.lower()
         for words in ("Andriushchenko and Flammarion", "arXiv:2206.06232"):

@@ -17,6 +17,8 @@ NOVEL = key_types.since("9.9.9", key_types.number(0.25, "[0, 1]", "not thought o
 # A folder of results of 0.1.0 may differ where an experiment itself has changed since.
 RULE = {"power", "chunk"}  # of the grids of m, which were all written out before
 CHANGED = {
+    "fig1": {"seeds"},
+    "fig9": {"seeds"},
     "fig11": {"checkpoint.every_epochs"},
     "fig4": {"step_grid"},
     "sum_max_run": {"seed", "seeds"},
