@@ -93,7 +93,7 @@ SCALES = {
     ),
     # An evaluation is on all test images, and takes as long as an epoch of ERM. Clean
     # labels, 378 runs, are to be added: without settings.json the command goes on from
-    # the archive.
+    # the archive, which has a part of them.
     "fashion": Settings(
         places=("noisy", "gpt"),
         recipe="fashion",
