@@ -1,7 +1,7 @@
 """What every variant is tuned over where all are compared: as many candidates each.
 
 Declared here before any run, but for WSAM and LE-SAM: with radii and budgets ten times
-as large they learned nothing from noisy labels, and text least at the smallest. Those
+as large they learned nothing from noisy labels, and text best at the smallest. Those
 without a knob of their own take all radii; those with one take the middle radii with
 each of two values of it.
 """
