@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from sam_jax.core import ascent
 
@@ -83,6 +84,15 @@ def _as_float(value: Any) -> float:
     return float(value) if number else math.nan
 
 
+def check_direction(name: str, argument: str, value: Any) -> None:
+    """A direction rule, or None."""
+    if value is not None and not isinstance(value, optax.GradientTransformation):
+        raise ValueError(
+            f"{name} received {argument}={value!r}; it must be an optax transformation "
+            "of the gradient, such as optax.trace(0.9), or None."
+        )
+
+
 def indices(what: str) -> Check:
     """The check for a sequence of integers >= 0, which may be empty.
 
@@ -135,7 +145,10 @@ CHECKS: dict[str, Check] = {
     "temperature": within("(0, inf)"),
     "tail": indices("the numbers of classes, such as (7, 9)"),
     "counts": indices("the training examples of every class, such as (500, 50, 5)"),
+    "ascent": check_direction,
 }
+# What a direction rule does not go with, and the values that are no choice.
+ALONE = {"m": None, "ascent_steps": 1, "ascent_step_size": None}
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
@@ -143,3 +156,13 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
     for option, value in options.items():
         if option in CHECKS:
             CHECKS[option](name, option, value)
+    if options.get("ascent") is None:
+        return
+    for option, default in ALONE.items():
+        value = options.get(option, default)
+        if value is not default and value != default:
+            raise ValueError(
+                f"{name} received {option}={value!r} with ascent=; its state belongs "
+                f"to a single ascent step of the whole batch: leave {option} out, or "
+                "ascent."
+            )

@@ -58,22 +58,21 @@ def climb_along(
     return point.climb(here, direction, rule)._replace(state=state)
 
 
-def check_direction(name: str, ascent: Any, **others: Any) -> None:
-    """Raises ValueError unless `ascent` is None, or a rule without other options."""
-    if ascent is None:
-        return
-    if not isinstance(ascent, optax.GradientTransformation):
-        raise ValueError(
-            f"{name} received ascent={ascent!r}; it must be an optax transformation of "
-            "the gradient, such as optax.trace(0.9), or None."
-        )
-    for option, value in others.items():
-        if value is not None:
-            raise ValueError(
-                f"{name} received {option}={value!r} with ascent=; its state belongs "
-                f"to a single ascent step of the whole batch: leave {option} out, or "
-                "ascent."
-            )
+def evaluate(
+    point: Point,
+    rule: ascents.Rule,
+    *,
+    ascent: optax.GradientTransformation | None = None,
+    **options: Any,
+) -> Gradient:
+    """The gradient at a rule's ascent point, along g or what `ascent` makes of it.
+
+    Args:
+      options: of `Point.evaluate`; without effect where there is an `ascent`.
+    """
+    if ascent is not None:
+        return climb_along(point, ascent, rule)
+    return point.evaluate(reuse=True, rule=rule, **options)
 
 
 def _on_floating_leaves(

@@ -2,9 +2,11 @@
 
 import optax
 
-from sam_jax.core import ascent, trees
+from sam_jax.core import ascent as ascents
+from sam_jax.core import trees
 from sam_jax.core.gradient import Gradient, surrogate_gap
 from sam_jax.core.groups import Count
+from sam_jax.transforms import directions
 from sam_jax.transforms.factory import Rho, transformation
 from sam_jax.transforms.point import Point
 
@@ -15,9 +17,11 @@ def gsam_gradient(
     alpha: trees.Scalar = 0.4,
     m: Count | None = None,
     chunk: Count | None = None,
+    ascent: optax.GradientTransformation | None = None,
 ) -> Gradient:
     """SAM's gradient less the part that widens the gap; the options are `gsam`'s."""
-    result = point.evaluate(reuse=True, rule=ascent.normalized, m=m, chunk=chunk)
+    rule = ascents.normalized
+    result = directions.evaluate(point, rule, ascent=ascent, m=m, chunk=chunk)
     direction = surrogate_gap(result.clean, result.gradient, alpha)
     return result._replace(gradient=direction)
 
@@ -28,6 +32,7 @@ def gsam(
     *,
     m: Count | None = None,
     chunk: Count | None = None,
+    ascent: optax.GradientTransformation | None = None,
     axis_name: str | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """SAM's gradient g_p less alpha times the part of g orthogonal to g_p (GSAM).
@@ -39,10 +44,18 @@ def gsam(
     Two gradients a step.
 
     Args:
-      rho, axis_name: as in `sam`.
+      rho, ascent, axis_name: as in `sam`.
       alpha: weight of the gap, >= 0; 0 is SAM. .4 is the paper's for ResNets.
       m, chunk: as in `sam`; the decomposition is of the means over groups.
     """
     return transformation(
-        "gsam", gsam_gradient, rho, axis_name, alpha=alpha, m=m, chunk=chunk
+        "gsam",
+        gsam_gradient,
+        rho,
+        axis_name,
+        alpha=alpha,
+        m=m,
+        chunk=chunk,
+        ascent=ascent,
+        init_state=directions.init_direction,
     )

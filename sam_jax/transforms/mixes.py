@@ -2,10 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from sam_jax.core import ascent, trees
+from sam_jax.core import ascent as ascents
+from sam_jax.core import trees
 from sam_jax.core.gradient import Gradient
 from sam_jax.core.groups import Count
+from sam_jax.transforms import directions
 from sam_jax.transforms.factory import make_factory
 from sam_jax.transforms.point import Point
 
@@ -16,6 +19,7 @@ def wsam_gradient(
     gamma: trees.Scalar = 0.9,
     m: Count | None = None,
     chunk: Count | None = None,
+    ascent: optax.GradientTransformation | None = None,
 ) -> Gradient:
     """g + gamma / (1 - gamma) (g_p - g): sharpness as a weighted penalty (WSAM).
 
@@ -25,11 +29,12 @@ def wsam_gradient(
     momentum. Two gradients a step.
 
     Args:
-      rho, axis_name: as in `sam`.
+      rho, ascent, axis_name: as in `sam`.
       gamma: in [0, 1); .9 is the default of the authors' code.
       m, chunk: as in `sam`; g and g_p are the means over groups.
     """
-    result = point.evaluate(reuse=True, rule=ascent.normalized, m=m, chunk=chunk)
+    rule = ascents.normalized
+    result = directions.evaluate(point, rule, ascent=ascent, m=m, chunk=chunk)
     rise = jax.tree.map(jnp.subtract, result.gradient, result.clean)
     mixed = trees.add_scaled(result.clean, gamma / (1 - gamma), rise)
     return result._replace(gradient=mixed)
@@ -54,7 +59,7 @@ def cr_sam_gradient(
         each are its defaults, .1 and .01 those of its script. Both 0 is SAM.
     """
     here = point.here()
-    delta = point.perturbation(here.gradient, ascent.normalized)
+    delta = point.perturbation(here.gradient, ascents.normalized)
     up = point.there(delta)
     down = point.there(jax.tree.map(jnp.negative, delta)).gradient
 
@@ -66,5 +71,5 @@ def cr_sam_gradient(
     return here._replace(gradient=mixed, ascent_norm=up.ascent_norm)
 
 
-wsam = make_factory("wsam", wsam_gradient)
+wsam = make_factory("wsam", wsam_gradient, directions.init_direction)
 cr_sam = make_factory("cr_sam", cr_sam_gradient)

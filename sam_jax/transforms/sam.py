@@ -6,7 +6,7 @@ from sam_jax.core import ascent as ascents
 from sam_jax.core import trees
 from sam_jax.core.gradient import Gradient
 from sam_jax.core.groups import Count
-from sam_jax.transforms import checks, directions
+from sam_jax.transforms import directions
 from sam_jax.transforms.factory import ONE, Rho, transformation
 from sam_jax.transforms.point import Point
 
@@ -22,11 +22,10 @@ def sam_gradient(
     ascent: optax.GradientTransformation | None = None,
 ) -> Gradient:
     """The gradient at w + rho g / |g|; the options are those of `sam`."""
-    if ascent is not None:
-        return directions.climb_along(point, ascent, ascents.plain(normalize))
-    return point.evaluate(
-        reuse=True,
-        rule=ascents.plain(normalize),
+    return directions.evaluate(
+        point,
+        ascents.plain(normalize),
+        ascent=ascent,
         ascent_steps=ascent_steps,
         ascent_step_size=ascent_step_size,
         m=m,
@@ -87,11 +86,6 @@ def sam(
       >>> step.tolist()  # -(w + 5 w / |w|), |w| = 5
       [-6.0, -8.0]
     """
-    checks.check_options("sam", {"ascent_steps": ascent_steps})
-    several = ascent_steps if ascent_steps != 1 else None
-    directions.check_direction(
-        "sam", ascent, m=m, ascent_steps=several, ascent_step_size=ascent_step_size
-    )
     return transformation(
         "sam",
         sam_gradient,

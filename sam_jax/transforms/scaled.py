@@ -2,9 +2,11 @@
 
 import optax
 
-from sam_jax.core import ascent, trees
+from sam_jax.core import ascent as ascents
+from sam_jax.core import trees
 from sam_jax.core.gradient import Gradient
 from sam_jax.core.groups import Count
+from sam_jax.transforms import directions
 from sam_jax.transforms.factory import Rho, transformation
 from sam_jax.transforms.point import Point
 
@@ -15,16 +17,23 @@ def asam_gradient(
     eta: trees.Scalar = 0.01,
     m: Count | None = None,
     chunk: Count | None = None,
+    ascent: optax.GradientTransformation | None = None,
 ) -> Gradient:
     """The gradient at the adaptive ascent point; the options are those of `asam`."""
-    return point.evaluate(reuse=True, rule=ascent.adaptive(eta), m=m, chunk=chunk)
+    rule = ascents.adaptive(eta)
+    return directions.evaluate(point, rule, ascent=ascent, m=m, chunk=chunk)
 
 
 def layerwise_sam_gradient(
-    point: Point, *, m: Count | None = None, chunk: Count | None = None
+    point: Point,
+    *,
+    m: Count | None = None,
+    chunk: Count | None = None,
+    ascent: optax.GradientTransformation | None = None,
 ) -> Gradient:
     """The gradient at the layer-wise ascent point."""
-    return point.evaluate(reuse=True, rule=ascent.layerwise, m=m, chunk=chunk)
+    rule = ascents.layerwise
+    return directions.evaluate(point, rule, ascent=ascent, m=m, chunk=chunk)
 
 
 def asam(
@@ -33,6 +42,7 @@ def asam(
     *,
     m: Count | None = None,
     chunk: Count | None = None,
+    ascent: optax.GradientTransformation | None = None,
     axis_name: str | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Adaptive SAM: delta = rho T^2 g / |T g| with T = |w| + eta, element by element.
@@ -43,12 +53,20 @@ def asam(
     Two gradients a step.
 
     Args:
-      rho, m, chunk, axis_name: as in `sam`.
+      rho, m, chunk, ascent, axis_name: as in `sam`.
       eta: >= 0, in parameter units, so that zero weights move too. It is added for
         every leaf, biases included.
     """
     return transformation(
-        "asam", asam_gradient, rho, axis_name, eta=eta, m=m, chunk=chunk
+        "asam",
+        asam_gradient,
+        rho,
+        axis_name,
+        eta=eta,
+        m=m,
+        chunk=chunk,
+        ascent=ascent,
+        init_state=directions.init_direction,
     )
 
 
@@ -57,6 +75,7 @@ def layerwise_sam(
     *,
     m: Count | None = None,
     chunk: Count | None = None,
+    ascent: optax.GradientTransformation | None = None,
     axis_name: str | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Every leaf l moves by rho |w_l| along its own normalised gradient.
@@ -73,8 +92,16 @@ def layerwise_sam(
     Two gradients a step.
 
     Args:
-      rho: relative radius, >= 0, or a schedule. m, chunk, axis_name: as in `sam`.
+      rho: relative radius, >= 0, or a schedule.
+      m, chunk, ascent, axis_name: as in `sam`.
     """
     return transformation(
-        "layerwise_sam", layerwise_sam_gradient, rho, axis_name, m=m, chunk=chunk
+        "layerwise_sam",
+        layerwise_sam_gradient,
+        rho,
+        axis_name,
+        m=m,
+        chunk=chunk,
+        ascent=ascent,
+        init_state=directions.init_direction,
     )

@@ -2,18 +2,25 @@
 
 import optax
 
-from sam_jax.core import ascent, trees
+from sam_jax.core import ascent as ascents
+from sam_jax.core import trees
 from sam_jax.core.gradient import Gradient
 from sam_jax.core.groups import Count
+from sam_jax.transforms import directions
 from sam_jax.transforms.factory import Rho, transformation
 from sam_jax.transforms.point import Point
 
 
 def stable_sam_gradient(
-    point: Point, *, m: Count | None = None, chunk: Count | None = None
+    point: Point,
+    *,
+    m: Count | None = None,
+    chunk: Count | None = None,
+    ascent: optax.GradientTransformation | None = None,
 ) -> Gradient:
     """SAM's gradient at the length of the plain one; the options are `stable_sam`'s."""
-    result = point.evaluate(reuse=True, rule=ascent.normalized, m=m, chunk=chunk)
+    rule = ascents.normalized
+    result = directions.evaluate(point, rule, ascent=ascent, m=m, chunk=chunk)
     direction = trees.scale(trees.unit(result.gradient), trees.norm(result.clean))
     return result._replace(gradient=direction)
 
@@ -23,6 +30,7 @@ def stable_sam(
     *,
     m: Count | None = None,
     chunk: Count | None = None,
+    ascent: optax.GradientTransformation | None = None,
     axis_name: str | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """g_p |g| / |g_p|: the direction of SAM's gradient g_p, the length of the plain g.
@@ -34,9 +42,16 @@ def stable_sam(
     Two gradients a step.
 
     Args:
-      rho, axis_name: as in `sam`.
+      rho, ascent, axis_name: as in `sam`.
       m, chunk: as in `sam`; g and g_p are the means over groups.
     """
     return transformation(
-        "stable_sam", stable_sam_gradient, rho, axis_name, m=m, chunk=chunk
+        "stable_sam",
+        stable_sam_gradient,
+        rho,
+        axis_name,
+        m=m,
+        chunk=chunk,
+        ascent=ascent,
+        init_state=directions.init_direction,
     )

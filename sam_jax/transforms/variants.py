@@ -75,13 +75,17 @@ VARIANTS: dict[str, Variant] = {
     "sum_max": Variant(sum_max_gradient, sum_max),
     "sam_direction": Variant(sam_direction_gradient, sam_direction),
     "sam_derivative": Variant(sam_derivative_gradient, sam_derivative),
-    "asam": Variant(asam_gradient, asam),
-    "layerwise_sam": Variant(layerwise_sam_gradient, layerwise_sam),
+    "asam": Variant(asam_gradient, asam, init_state=directions.init_direction),
+    "layerwise_sam": Variant(
+        layerwise_sam_gradient, layerwise_sam, init_state=directions.init_direction
+    ),
     "random_perturbation": Variant(
         random_perturbation_gradient, random_perturbation, gradients=1, draws=True
     ),
-    "gsam": Variant(gsam_gradient, gsam),
-    "stable_sam": Variant(stable_sam_gradient, stable_sam),
+    "gsam": Variant(gsam_gradient, gsam, init_state=directions.init_direction),
+    "stable_sam": Variant(
+        stable_sam_gradient, stable_sam, init_state=directions.init_direction
+    ),
     "friendly_sam": Variant(
         directions.friendly_sam_gradient,
         directions.friendly_sam,
@@ -114,7 +118,9 @@ VARIANTS: dict[str, Variant] = {
         gradients=1,
         keeps="momentum",
     ),
-    "wsam": Variant(mixes.wsam_gradient, mixes.wsam),
+    "wsam": Variant(
+        mixes.wsam_gradient, mixes.wsam, init_state=directions.init_direction
+    ),
     "cr_sam": Variant(mixes.cr_sam_gradient, mixes.cr_sam, gradients=3),
     "fisher_sam": Variant(metrics.fisher_sam_gradient, metrics.fisher_sam),
     "zsharp": Variant(metrics.zsharp_gradient, metrics.zsharp),

@@ -54,6 +54,42 @@ def test_any_transformation_is_a_direction_rule(ascent, direction, normalize):
     check(sam_jax.sam(RHO, ascent=ascent, normalize=normalize), rule)
 
 
+# What each variant does with the gradient at w and a direction d of ascent.
+COMBINED = {
+    "asam": lambda at, w, d: at(w + RHO * scales(w) * unit(scales(w) * d)),
+    "layerwise_sam": lambda at, w, d: at(w + RHO * leaf_by_leaf(w, d)),
+    "gsam": lambda at, w, d: less_gap(at(w), at(w + RHO * unit(d))),
+    "stable_sam": lambda at, w, d: norm(at(w)) * unit(at(w + RHO * unit(d))),
+    "wsam": lambda at, w, d: at(w) + 4 * (at(w + RHO * unit(d)) - at(w)),
+}
+OPTIONS = {"asam": {"eta": 0.1}, "gsam": {"alpha": 0.4}, "wsam": {"gamma": 0.8}}
+norm = np.linalg.norm
+
+
+def scales(w):
+    return np.abs(w) + 0.1
+
+
+def leaf_by_leaf(w, d):
+    return np.concatenate([norm(w[i]) * unit(d[i]) for i in (np.s_[:4], np.s_[4:])])
+
+
+def less_gap(g, g_p):
+    along = unit(g_p)
+    return g_p - 0.4 * (g - (g @ along) * along)
+
+
+@pytest.mark.parametrize("name", COMBINED)
+def test_a_direction_rule_goes_with_a_metric_or_a_mix(name):
+    def rule(at, w, old):
+        new = at(w) + (0 if old is None else 0.9 * old)
+        return COMBINED[name](at, w, new), new
+
+    variant = sam_jax.transforms.VARIANTS[name]
+    options = OPTIONS.get(name, {})
+    check(variant.transformation(RHO, ascent=optax.trace(0.9), **options), rule)
+
+
 def test_limits_are_sam():
     def sam(at, w, memory):
         return at(w + RHO * unit(at(w))), memory
@@ -92,6 +128,14 @@ def test_a_schedule_advances_and_the_state_stands_still_where_rho_is_zero():
             "received ascent_steps=2 with ascent=",
         ),
         (functools.partial(sam_jax.sam, ascent="momentum"), "ascent='momentum'"),
+        (
+            functools.partial(sam_jax.wsam, ascent=optax.trace(0.9), m=4),
+            "wsam received m=4 with ascent=",
+        ),
+        (
+            functools.partial(sam_jax.le_sam, ascent=optax.trace(0.9)),
+            "le_sam received ascent=.*no option of it",
+        ),
         (functools.partial(sam_jax.vasso, m=4), "m=4.*leave m out, or use sam"),
         (functools.partial(sam_jax.vasso, thta=1.0), "thta=1.0.*takes rho, theta, ax"),
         (functools.partial(sam_jax.vasso, theta=0.0), r"theta=0.0.*\(0, 1\]"),
