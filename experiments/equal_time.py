@@ -95,7 +95,7 @@ SCALES = {
     # labels, 378 runs, are to be added: without settings.json the command goes on from
     # the archive, which has a part of them.
     "fashion": Settings(
-        places=("noisy", "gpt"),
+        places=("clean", "noisy", "gpt"),
         recipe="fashion",
         changes={**comparison.PLAIN, "eval.every_epochs": 2},
     ),
