@@ -38,14 +38,13 @@ from experiments.harness import (
     tuning,
 )
 from experiments.harness.claims import Arrays, Claim
-from experiments.harness.equal_cost import PLACES, at_equal
+from experiments.harness.equal_cost import PLACES, at_equal, last_errors
 from experiments.harness.final_sharpness import MEASURES
 from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, variants
 from sam_jax import plotting
 from sam_jax.transforms import VARIANTS
 
 SOURCE = "Equal cost (peers)"
-ANDRIUSHCHENKO = "target (Andriushchenko et al. 2023)"
 # Variants that need what these runs have not, an ascent batch, rare classes or stored
 # outputs, and an ablation of Table 1 that has an experiment of its own.
 LEFT_OUT = {"max_sum", "imb_sam", "focal_sam", "saf", "sam_derivative"}
@@ -91,9 +90,7 @@ SCALES = {
         recipe="embedded",
         changes=comparison.PLAIN,
     ),
-    # An evaluation is on all test images, and takes as long as an epoch of ERM. Clean
-    # labels, 378 runs, are to be added: without settings.json the command goes on from
-    # the archive, which has a part of them.
+    # An evaluation is on all test images, and takes as long as an epoch of ERM.
     "fashion": Settings(
         places=("clean", "noisy", "gpt"),
         recipe="fashion",
@@ -233,52 +230,31 @@ def _correlations(arrays: Arrays, keys: list[str]) -> np.ndarray:
 
 
 def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
-    """Every variant below ERM, and below SAM, at equal gradients, seconds and steps;
-    and every measure of sharpness larger where the test error is.
+    """Every variant below ERM, and below SAM, at equal gradients, seconds and steps,
+    and at the last epoch; and every measure of sharpness larger where the test error
+    is, of all methods, and of those of one length.
     """
     for place in map(str, arrays["places"]):
-        for equal in ("gradients", "seconds", "steps"):
-            for kind in map(str, arrays["kinds"]):
-                for other in ("erm", "sam"):
-                    if kind != other:
-                        yield _below(arrays, place, kind, other, equal)
-        title, seeds = PLACES[place].title, len(arrays["seeds"])
-        for name, (tau, *interval) in zip(
-            MEASURES, arrays[f"{place}_tau"].tolist(), strict=True
-        ):
-            words = f"{title}: rank correlation of test error with {MEASURES[name]}"
-            low, high = interval
-            verdict = statistics.verdict((low, high), 0.0, np.inf)
-            yield Claim(
-                words,
-                ANDRIUSHCHENKO,
-                None,
-                tau,
-                "> 0",
-                verdict,
-                (low, high),
-                seeds,
+        for kind in map(str, arrays["kinds"]):
+            for other in ("erm", "sam"):
+                if kind != other:
+                    yield from equal_cost.below(arrays, place, kind, other)
+        every = [f"{place}_{kind}" for kind in ("erm", *map(str, arrays["kinds"]))]
+        lengths = {key: arrays[f"{key}_epoch"][-1] for key in every}
+        alike = [key for key in every if lengths[key] == lengths[f"{place}_sam"]]
+        yield from equal_cost.ordered(
+            arrays, place, "all methods", arrays[f"{place}_tau"]
+        )
+        if 1 < len(alike) < len(every):
+            taus = _correlations(arrays, alike)
+            yield from equal_cost.ordered(
+                arrays, place, "methods of SAM's epochs", taus
             )
 
 
-def _below(arrays: Arrays, place: str, kind: str, other: str, equal: str) -> Claim:
-    title, unit, scale, *_ = PLACES[place]
-    better, worse = (scale * at_equal(arrays, place, k, equal) for k in (kind, other))
-    chosen = [tuning.words(arrays, f"{place}_{k}") for k in (kind, other)]
-    return Claim.mean(
-        f"{title}: {kind} below {other} at equal {equal}: {unit}",
-        "peers",
-        None,
-        better - worse,
-        high=0,
-        measured=f"{better.mean():.4g} against {worse.mean():.4g}",
-        rho="; ".join(filter(None, chosen)) or None,
-    )
-
-
 def plot(arrays: Arrays) -> plotting.Figure:
-    """Of every place: errors in equal time and at equal gradients, with the time of the
-    run, and rank correlations.
+    """Of every place: errors in equal time, those at the end of equal gradients with
+    the time that takes, and rank correlations.
     """
     places = {p: PLACES[p] for p in map(str, arrays["places"])}
     every = ["erm", *map(str, arrays["kinds"])]
@@ -286,19 +262,17 @@ def plot(arrays: Arrays) -> plotting.Figure:
     figure, axes = plotting.panels(len(places), 3, width=3.9, height=height)
     rows = np.reshape(np.array(axes, object), (len(places), 3))
     for row, (name, place) in zip(rows, places.items(), strict=True):
-        equal = {
-            e: {k: place.scale * at_equal(arrays, name, k, e) for k in every}
-            for e in ("gradients", "seconds")
-        }
+        known = {k: place.scale * at_equal(arrays, name, k, "seconds") for k in every}
+        last = {k: place.scale * last_errors(arrays, name, k) for k in every}
         seconds = {k: float(arrays[f"{name}_{k}_seconds"]) for k in every}
         epochs = {k: int(arrays[f"{name}_{k}_epoch"][-1]) for k in every}
         cost = [f"{seconds[k] * epochs[k] / seconds['erm']:.1f}" for k in every]
         draw = comparison_plots.draw_errors
-        draw(row[0], equal["seconds"], every, place.unit)
+        draw(row[0], known, every, place.unit)
         row[0].set_title(f"{place.title}, in the time of SAM's run", loc="right")
-        draw(row[1], equal["gradients"], cost, place.unit)
-        row[1].set_title("at equal gradients")
+        draw(row[1], last, cost, place.unit.replace("best", "last"))
+        row[1].set_title("at the end of equal gradients")
         row[1].set_ylabel("time of the run, in epochs of ERM")
         comparison_plots.draw_correlations(row[2], arrays[f"{name}_tau"], MEASURES)
-        row[2].set_title("test error and sharpness")
+        row[2].set_title("last test error and sharpness")
     return figure

@@ -1,5 +1,4 @@
-"""A rule for the order of Table 1's methods at the last epoch, and what it predicts in
-a setting not yet run.
+"""A rule for the order of Table 1's methods, and what it predicts in a new setting.
 
 The rule, from `table1` and `table1_factors` on five seeds: what the parts of SAM do is
 decided by whether ERM learns its noisy labels by heart. Where it does, SAM and its

@@ -48,7 +48,7 @@ PARTS = (
         "clean",
         "Deep networks, clean labels (Fig. 2, 10, 11)",
         "SAM generalises better than ERM, already if it comes in for the last tenth of "
-        "the training; normalised or not makes no difference.",
+        "the training; normalised or not, it comes to the same error.",
         ("fig2", "early_switch", "fig10", "fig11"),
     ),
     Part(
@@ -81,8 +81,9 @@ PARTS = (
     ),
     Part(
         "groups",
-        "Examples that share a perturbation: m (Sec. 1)",
-        "The fewer examples share a perturbation, the better SAM generalises.",
+        "Examples that share a perturbation: m (App. C)",
+        "A batch of 128 in one group does as well as one of 256 in groups of 32; that "
+        "fewer examples are better is Foret et al.'s and the paper's later version's.",
         ("m_sharpness", "m_norms", "large_batch"),
     ),
     Part(

@@ -103,8 +103,10 @@ def words(arrays: Arrays, key: str) -> str | None:
     for name, values in arrays.items():
         if name.startswith(f"{key}_tuned_"):
             option, value = name.removeprefix(f"{key}_tuned_"), values[at]
-            ends = len(set(values)) > 2 and value in (values.min(), values.max())
-            found.append(f"{option} {value:g}{' (edge of its grid)' * ends}")
+            several = len(set(values)) > 2
+            ends = several and value in (values.min(), values.max())
+            edge = " (edge of its grid)" * ends + " (of two)" * (not several)
+            found.append(f"{option} {value:g}{edge}")
     return f"{key} {', '.join(found)}"
 
 

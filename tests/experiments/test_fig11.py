@@ -1,4 +1,33 @@
+"""The average that ERM goes on from, and claims on a line of no length."""
+
+import numpy as np
+import pytest
+
 from experiments import fig11
+
+
+@pytest.mark.parametrize(("distance", "verdict"), [(0.01, "undecided"), (0.5, "holds")])
+def test_an_average_that_lies_on_erm_decides_nothing(distance, verdict):
+    line = np.array([[1.0, 0.1, 0.9, 0.1, 1.0], [1.0, 0.1, 0.8, 0.1, 1.0]])
+    arrays = {
+        "alphas": np.array([-0.5, 0.0, 0.5, 1.0, 1.5]),
+        "sam_train_loss": line,
+        "ema_train_loss": np.array([[2.0, 0.1, 0.1, 0.1, 0.2]] * 2),
+        "sam_test_error": line,
+        "sam_distance": np.array([1.1, 1.2]),
+        "ema_distance": np.full(2, distance),
+        "sam_ema_distance": np.array([0.3, 0.3]),
+        "tuned": np.array([[0.1, 0.2], [0.1, 0.3]]),
+    }
+    claims = {c.claim: c for c in fig11.judge(fig11.SCALES["fashion"], arrays)}
+    told = [c for c in claims.values() if "lies on ERM" in str(c.measured)]
+    of_the_line = [
+        c
+        for text, c in claims.items()
+        if "its average, over" in text or text.startswith("|w_SWA - w_ERM|")
+    ]
+    assert [c.verdict for c in of_the_line] == [verdict] * 2
+    assert len(told) == (2 if verdict == "undecided" else 0)
 
 
 def test_fig_11_goes_on_from_the_average_at_nine_tenths():

@@ -26,6 +26,27 @@ def test_errors_of_the_averaged_weights_are_those_of_their_average():
         np.testing.assert_array_equal(arrays[f"averaged_{name}"], 0.25)
 
 
+def test_that_a_method_overfits_less_is_undecided_where_it_does_not_fit():
+    seeds = np.array([0.0, 0.01, 0.02])
+    errors = {
+        "at": {"best": 0.4, "last": 0.5, "train_last": 0.1},
+        "gce": {"best": 0.6, "last": 0.6, "train_last": 0.55},
+    }
+    arrays = {
+        f"{key}_{name}": error + seeds[None]
+        for key, own in errors.items()
+        for name, error in own.items()
+    }
+    arrays |= {f"{key}_validation": np.zeros((1, 3)) for key in errors}
+    arrays |= {f"{key}_rho": np.array([0.1]) for key in errors}
+    claim = adversarial.mitigates(arrays, "gce", "Fig. 13a")
+    assert claim.verdict == "undecided"
+    assert claim.measured == "0.0 against 10.0; but 56 % of training are not fitted"
+    arrays["gce_train_last"] -= 0.2
+    claim = adversarial.mitigates(arrays, "gce", "Fig. 13a")
+    assert (claim.verdict, claim.measured) == ("holds", "0.0 against 10.0")
+
+
 def test_awp_is_the_layerwise_variant_of_kernels_with_as_many_radii_as_sam():
     module = registry.load("robust_peers")
     for scale, settings in module.SCALES.items():

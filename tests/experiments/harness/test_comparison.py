@@ -123,3 +123,16 @@ def test_a_rho_at_the_edge_of_its_grid_is_told():
 def test_without_a_margin_the_limit_is_zero():
     claim = comparison.paired("a", "Fig. 1", None, [0.1, 0.2], [0.3, 0.5])
     assert claim.tolerance == "< 0"
+
+
+def test_methods_may_be_alike_at_one_epoch_and_not_at_the_other():
+    arrays = {"a_rho": np.array([0.1]), "b_rho": np.array([0.1])}
+    for key, last in {"a": 0.3, "b": 0.5}.items():
+        arrays[f"{key}_validation"] = arrays[f"{key}_best"] = np.array([[0.2, 0.21]])
+        arrays[f"{key}_last"] = np.array([[last, last + 0.001]])
+    verdicts = {}
+    for at in ("best", "last"):
+        claim = comparison.alike("a less b", "", None, arrays, ("a", "b"), at, within=1)
+        assert claim.claim == f"a less b, {at} epoch (points)"
+        verdicts[at] = claim.verdict
+    assert verdicts == {"best": "holds", "last": "contrary"}

@@ -74,9 +74,11 @@ def test_what_is_saved_says_what_was_chosen():
     arrays = tuning.collect(METHOD, trained())
     np.testing.assert_array_equal(arrays["a_tuned_gamma"], [0.5, 0.9, 0.5, 0.9])
     assert arrays["a_tuning"][2, 1] == 1.0
-    assert tuning.words(arrays, "a") == "a rho 0.3, gamma 0.9"
+    assert tuning.words(arrays, "a") == "a rho 0.3 (of two), gamma 0.9 (of two)"
     arrays["a_tuned_rho"] = np.array([0.01, 0.03, 0.1, 0.3])
-    assert tuning.words(arrays, "a") == "a rho 0.3 (edge of its grid), gamma 0.9"
+    assert tuning.words(arrays, "a") == (
+        "a rho 0.3 (edge of its grid), gamma 0.9 (of two)"
+    )
     assert tuning.words(arrays, "b") is None
 
 
@@ -148,6 +150,7 @@ def compared(errors, seconds):
             f"{key}_seconds": np.array(second),
             f"{key}_validation": np.zeros((1, 2)),
             f"{key}_best": np.array([error]),
+            f"{key}_last": np.array([error]) + 0.5,
             f"{key}_validating": np.zeros((1, 2, 1)),
             f"{key}_curve": np.array(error).reshape(1, 2, 1),
             f"{key}_failed": np.array([False, kind == "other"]),
@@ -167,11 +170,12 @@ def test_the_table_has_a_row_for_each_method_with_its_failures():
     header, erm, sam, other = equal_time.table(arrays)
     assert len(header) == len(erm) == len(sam) == len(other)
     found = dict(zip(header, other, strict=True))
-    assert (found["method"], found["chosen"]) == ("other", "rho 0.3")
+    assert (found["method"], found["chosen"]) == ("other", "rho 0.3 (of two)")
     assert found["time of a step"] == "2.00"
     assert found["in equal time"] == "18 ± 9.9"
     # 1 and 5 points: 3 +- 12.71 * 2.83 / sqrt 2.
     assert found["less SAM's, 95%"] == "3 [-22.4 to 28.4]"
+    assert found["last epoch"] == "68 ± 9.9"
     assert found["failed runs"] == "2"  # one of the table, one of the tuning
     assert other[-len(MEASURES) :] == ["7"] * len(MEASURES)
     assert dict(zip(header, sam, strict=True))["less SAM's, 95%"] == "-"

@@ -66,18 +66,58 @@ def equal_time():
         arrays[f"{key}_epoch"] = np.array([1])
         arrays[f"{key}_seconds"] = np.array(2.0)
         arrays[f"{key}_validation"] = arrays[f"{key}_best"] = error[None]
+        arrays[f"{key}_last"] = error[None] + 0.2
         arrays[f"{key}_validating"] = arrays[f"{key}_curve"] = error[None, :, None]
     return arrays
 
 
 def test_a_variant_is_told_from_sam_by_the_interval_alone():
     assert equal_cost.in_equal_time(equal_time(), "noisy") == {
-        "erm": "35 worse",
-        "sam": "25",
-        "low": "15 better",
-        "high": "35 worse",
-        "noisy": "25",
+        "erm": "35 (55) worse",
+        "sam": "25 (45)",
+        "low": "15 (35) better",
+        "high": "35 (55) worse",
+        "noisy": "25 (45)",
     }
+
+
+def test_on_text_a_variant_is_told_from_erm_at_the_end():
+    arrays = {
+        "gpt_" + name.removeprefix("noisy_"): array
+        for name, array in equal_time().items()
+        if name.startswith("noisy_")
+    } | {"kinds": equal_time()["kinds"]}
+    found = equal_cost.in_equal_time(arrays, "gpt")
+    assert (found["erm"], found["sam"], found["high"]) == (
+        "0.35",
+        "0.25 better",
+        "0.35",
+    )
+
+
+def test_costs_that_come_to_the_same_are_one_claim():
+    arrays = equal_time()
+    best, last = equal_cost.below(arrays, "noisy", "low", "sam")
+    assert best.claim == (
+        "60% label noise: low below sam at equal gradients, seconds and steps: "
+        "test error, best epoch (%)"
+    )
+    assert last.claim.endswith(
+        "low below sam at equal gradients: test error, last epoch (%)"
+    )
+    assert (best.measured, last.measured) == ("15 against 25", "35 against 45")
+    # Other runs at equal steps: a claim of their own.
+    arrays |= {
+        f"noisy_low_steps_{name}": arrays[f"noisy_low_{name}"] + 0.01
+        for name in ("validation", "best")
+    }
+    arrays["noisy_low_steps_rho"] = np.array([0.1])
+    claims = [c.claim for c in equal_cost.below(arrays, "noisy", "low", "sam")]
+    assert [c.split("equal ")[1].split(":")[0] for c in claims] == [
+        "gradients and seconds",
+        "steps",
+        "gradients",
+    ]
 
 
 def test_a_column_has_the_errors_of_a_place_where_one_variant_is_named(tmp_path):
@@ -89,7 +129,7 @@ def test_a_column_has_the_errors_of_a_place_where_one_variant_is_named(tmp_path)
         "| `low` | | 3 | 4 |\n| `low`, `high` | | 3 | 4 |\n| `new` | | | |\n"
     )
     assert report.redrawn(page, tmp_path).splitlines()[2:] == [
-        "| `low` | 15 better | 3 | 4 |",
+        "| `low` | 15 (35) better | 3 | 4 |",
         "| `low`, `high` | - | 3 | 4 |",
         "| `new` | - |  |  |",
     ]
