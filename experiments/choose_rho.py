@@ -238,7 +238,7 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
 def plot(arrays: Arrays) -> plotting.Figure:
     """Every sweep, with the radii that were chosen and carried."""
     names = [str(name) for name in arrays["sweeps"]]
-    columns = min(4, len(names))
+    columns = min(2, len(names))
     figure, axes = plotting.panels(-(-len(names) // columns), columns)
     for panel in axes[len(names) :]:
         panel.set_visible(False)

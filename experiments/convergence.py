@@ -195,6 +195,7 @@ def _slope(x: np.ndarray, y: np.ndarray) -> float:
 def plot(arrays: Arrays) -> plotting.Figure:
     """Quantities as lines, corrected bounds dashed, printed ones dotted."""
     figure, axes = plotting.panels(4, 2, width=4.4, height=3.0)
+    figure.suptitle("dashed: bounds; dotted: as printed", fontsize="medium")
     gradient2 = r"mean $|\nabla L|^2$"
     for panel, name, quantity, title in (
         (axes[0], "prop_9", gradient2, r"Prop. 9: $x^2 + 3\sin^2 x$"),

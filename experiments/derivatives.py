@@ -97,7 +97,13 @@ def factors(arrays: Arrays, kind: str) -> np.ndarray:
     return ratio[..., 1] / ratio[..., 0]
 
 
-def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
+def judge(settings: Settings, arrays: Arrays) -> Iterator[Claim]:
+    """The claims, with the radius of all ascents, at which SumMax may not train."""
+    for claim in _claims(arrays):
+        yield dataclasses.replace(claim, rho=f"{settings.rho[0]:g}, all ascents")
+
+
+def _claims(arrays: Arrays) -> Iterator[Claim]:
     """The factor of every ascent, and whose offset is never negative."""
     for kind, label in LABELS.items():
         mean = dict(

@@ -232,6 +232,9 @@ def _maximum_claims(arrays: Arrays) -> Iterator[Claim]:
 def plot(arrays: Arrays) -> plotting.Figure:
     """Slack of the lemmas; trajectories, with bounds dashed and printed ones dotted."""
     figure, axes = plotting.panels(3, 2, width=4.4, height=3.0)
+    figure.suptitle(
+        "of trajectories, dashed: bounds; dotted: as printed", fontsize="medium"
+    )
     styles = {FULL: ":", ONE: "-", OWN: "--"}
     for i, lemma in enumerate(LEMMAS):
         slack = np.sort(arrays[lemma.key].ravel())

@@ -130,7 +130,7 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
 def plot(arrays: Arrays) -> plotting.Figure:
     """Bars at the best and last epoch; the best error against the time of a run."""
     labels = {key: PEERS[key][0] for key in arrays["peers"]}
-    figure, (best, last, time) = plotting.panels(1, 3, width=5.0, height=4.2)
+    figure, (best, last, time, names) = plotting.panels(2, 2, width=4.4, height=3.8)
     comparison_plots.draw_bars(best, arrays, labels)
     comparison_plots.draw_bars(
         last, arrays, labels, "last", ylabel="test error, last epoch (%)"
@@ -142,9 +142,8 @@ def plot(arrays: Arrays) -> plotting.Figure:
         cost = factor * float(arrays[f"{key}_seconds"]) / base
         laps, color = divmod(i, len(plotting.COLORS))
         time.plot(cost, error, "os"[laps], color=plotting.COLORS[color], label=label)
-    time.legend(
-        frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1)
-    )
+    names.legend(*time.get_legend_handles_labels(), frameon=False, loc="upper left")
+    names.axis("off")
     time.set(xlabel="time of a run over ERM's", ylabel="test error, best epoch (%)")
     time.set_ylim(0, 1.1 * time.get_ylim()[1])
     for panel in (best, last):
