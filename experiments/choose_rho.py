@@ -29,7 +29,7 @@ from experiments.harness.claims import Arrays, Claim
 from experiments.harness.equal_cost import PLACES, Place
 from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed
 from experiments.harness.statistics import CONTRARY
-from sam_jax import plotting
+from sam_jax import plotting, sharpness
 from sam_jax.analysis import networks, restore
 from sam_jax.training import loop
 from sam_jax.training import step as steps
@@ -38,13 +38,18 @@ from sam_jax.transforms.radius import NoRadius
 SOURCE = "Choosing rho (ours)"
 TAKES = ("m_sharpness", "m_norms", "gpt")  # whose trained runs are taken
 # Declared before any run: what a regret of no matter is, in the units of a place.
+# How a radius is found: by the default rise, from another m or batch size, and by the
+# rise of another sweep's best radius.
+HOW = {"chosen": "choose_rho", "carried": "carry_rho", "alike": "an equal rise"}
 MARGINS = {"noisy": 1.0, "gpt": 0.02}
 
 
 class Sweep(NamedTuple):
     """label: in figures and claims. module, scale, method: where the sweep is planned.
-    place: of `equal_time.PLACES`. whole: the sweep of the whole batch that belongs to
-    one of groups; "" for none.
+    place: of `equal_time.PLACES`. whole: the sweep whose best radius is carried to this
+    one, over m or the batch size; "" for none. like: that whose rise of the loss at its
+    best radius is carried, over any difference; "" for none. changes: keys changed
+    beside. rho: its grid, where that is not the other experiment's.
     """
 
     label: str
@@ -53,6 +58,9 @@ class Sweep(NamedTuple):
     method: str
     place: str = "noisy"
     whole: str = ""
+    like: str = ""
+    changes: Mapping[str, Any] = {}
+    rho: tuple[float, ...] = ()
 
 
 SWEEPS = {
@@ -74,6 +82,25 @@ SWEEPS = {
     "paper_group": Sweep("CIFAR-10, GroupNorm", m_norms, "paper", "group_0"),
     "paper_batch": Sweep("CIFAR-10, BatchNorm", m_norms, "paper", "batch_0"),
     "paper_gpt": Sweep("GPT-2", gpt, "paper", "sam", place="gpt"),
+}
+
+
+def _other(like: str, words: str, rho: tuple[float, ...] = (), **changes: Any) -> Sweep:
+    """A sweep in another batch size or width, to which that of `like` is carried."""
+    base, whole = SWEEPS[like], like if "batch_size" in changes else ""
+    keys = {name.replace("model_", "model."): value for name, value in changes.items()}
+    label = f"{base.label}, {words}"
+    return base._replace(label=label, whole=whole, like=like, changes=keys, rho=rho)
+
+
+WIDER = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6)
+SWEEPS |= {
+    "smoke_32": _other("smoke", "half a batch", batch_size=16),
+    "digits_32": _other("digits", "a batch of 32", WIDER, batch_size=32),
+    "digits_128": _other("digits", "a batch of 128", WIDER, batch_size=128),
+    "digits_wide": _other("digits", "twice as wide", WIDER, model_widths=(32, 64)),
+    "paper_256": _other("paper_group", "a batch of 256", batch_size=256),
+    "paper_wide": _other("paper_group", "twice as wide", model_width=128),
 }
 SMALL = ("digits", "digits_1", "digits_group", "digits_batch", "gpt")
 
@@ -112,8 +139,8 @@ def sweep(settings: Settings, name: str) -> comparison.Method:
     one = SWEEPS[name]
     several = one.module.methods(one.module.SCALES[one.scale])
     (method,) = [method for method in several if method.key == one.method]
-    config = changed(method.config, settings.changes)
-    return comparison.Method(name, one.label, config, method.rho)
+    config = changed(method.config, {**one.changes, **settings.changes})
+    return comparison.Method(name, one.label, config, one.rho or method.rho)
 
 
 def runs(settings: Settings) -> dict[Key, PlannedRun]:
@@ -124,41 +151,57 @@ def runs(settings: Settings) -> dict[Key, PlannedRun]:
     return found
 
 
-class Measured(NamedTuple):
-    """rho: of `choose_rho`, 0 where no radius meets the budget. noise_scale: of the
-    gradient, in examples.
-    """
+class Start(NamedTuple):
+    """The weights that a sweep's first seed starts from, and one batch of its."""
 
-    rho: float
-    noise_scale: float
+    objective: sam_jax.Objective
+    params: Any
+    batch: Any
+    m: int | None
 
 
-def _measure(settings: Settings, name: str) -> Measured:
-    """At the weights that the sweep's first seed starts from, on one batch of its."""
+def _start(settings: Settings, name: str) -> Start:
     config = changed(sweep(settings, name).config, {"seed": seeds(name)[0]})
     with tempfile.TemporaryDirectory() as folder:
         made = loop.prepare(config, folder, claim=False)
     run = restore.Finished(made.config, made.setup, made.workdir)
     state: Any = run.setup.initial_state()
-    size, m = run.config.batch_size, run.config.sam.m or None
-    batch = networks.training_batch(run, size)
+    batch = networks.training_batch(run, run.config.batch_size)
     if jax.tree.leaves(state.batch_stats):  # a batch has its own, as in training
         objective = steps.make_objective(
             run.setup.module, state.batch_stats, run.setup.loss, jnp.zeros(())
         )
     else:
         objective = networks.evaluation_objective(run, state, 0.0)
+    return Start(objective, state.params, batch, run.config.sam.m or None)
+
+
+def _choose(start: Start, budget: float) -> float:
+    """`choose_rho`; 0 where no radius meets the budget."""
+    objective, params, batch, m = start
     try:
-        rho = sam_jax.choose_rho(
-            objective, state.params, batch, budget=settings.budget, m=m
-        )
+        return sam_jax.choose_rho(objective, params, batch, budget=budget, m=m)
     except NoRadius:
-        rho = 0.0
-    noise = 0.0
-    if m is not None:
-        scale = sam_jax.gradient_noise_scale(objective, state.params, batch).scale
-        noise = float(np.clip(np.nan_to_num(scale, posinf=1e9), 0, 1e9))
-    return Measured(rho, noise)
+        return 0.0
+
+
+def _carry(
+    settings: Settings, name: str, start: Start, rho: float
+) -> tuple[float, float]:
+    """`carry_rho` of the whole batch's radius, and the noise scale, in examples."""
+    scale = sam_jax.gradient_noise_scale(*start[:3]).scale
+    noise = float(np.clip(np.nan_to_num(scale, posinf=1e9), 0, 1e9))
+    config = sweep(settings, name).config
+    m = sweep(settings, SWEEPS[name].whole).config.batch_size
+    to = config.sam.m or config.batch_size
+    return sam_jax.carry_rho(rho, m=m, to=to, noise_scale=noise), noise
+
+
+def _rise(settings: Settings, name: str, rho: float) -> float:
+    """Of the mean loss over itself, where a sweep starts, by one step of ascent."""
+    point = _start(settings, name)[:3]
+    found = sharpness.worst_case(*point, rho=rho, method="one_step")
+    return found.loss / found.loss_at_w
 
 
 def _collect(
@@ -181,32 +224,32 @@ def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
     by which.
     """
     arrays: dict[str, Any] = {"sweeps": np.array(settings.sweeps)}
+
+    def best(name: str) -> float:
+        return comparison.rho(_collect(settings, name, trained), name)
+
     for name in settings.sweeps:
         arrays |= _collect(settings, name, trained)
-        measured, whole = _measure(settings, name), SWEEPS[name].whole
-        arrays[f"{name}_chosen"] = np.array(measured.rho)
-        if whole:
-            config = sweep(settings, name).config
-            carried = sam_jax.carry_rho(
-                comparison.rho(_collect(settings, whole, trained), whole),
-                m=config.batch_size,
-                to=config.sam.m,
-                noise_scale=measured.noise_scale,
-            )
-            arrays[f"{name}_carried"] = np.array(carried)
-            arrays[f"{name}_noise_scale"] = np.array(measured.noise_scale)
+        start, one = _start(settings, name), SWEEPS[name]
+        found = {"chosen": _choose(start, settings.budget)}
+        if one.whole:
+            carried, noise = _carry(settings, name, start, best(one.whole))
+            found |= {"carried": carried, "noise_scale": noise}
+        if one.like:
+            found["alike"] = _choose(start, _rise(settings, one.like, best(one.like)))
+        arrays |= {f"{name}_{how}": np.array(value) for how, value in found.items()}
     return arrays
 
 
 def nearest(arrays: Arrays, name: str, how: str) -> int:
-    """Which radius of the sweep stands for that "chosen" or "carried"."""
+    """Which radius of the sweep stands for one of HOW."""
     ratios = arrays[f"{name}_rho"] / arrays[f"{name}_{how}"]
     return int(np.abs(np.log(ratios)).argmin())
 
 
 def regret(arrays: Arrays, name: str, how: str) -> np.ndarray:
-    """Test error at a radius "chosen" or "carried" less that of the sweep's best,
-    f[S], in the units of the place.
+    """Test error at the radius of one of HOW less that of the sweep's best, f[S], in
+    the units of the place.
     """
     here = arrays[f"{name}_best"][nearest(arrays, name, how)]
     return place(name).scale * (here - comparison.chosen(arrays, name, "best"))
@@ -216,7 +259,7 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
     """Every regret below its margin."""
     for name in map(str, arrays["sweeps"]):
         margin, unit = MARGINS[SWEEPS[name].place], place(name).unit
-        for how, function in (("chosen", "choose_rho"), ("carried", "carry_rho")):
+        for how, function in HOW.items():
             text = f"{SWEEPS[name].label}: regret of {function}, {unit}"
             if arrays.get(f"{name}_{how}", 1) == 0:
                 words = "none: no radius meets the budget"
@@ -246,7 +289,7 @@ def plot(arrays: Arrays) -> plotting.Figure:
         line = {"color": plotting.COLORS[0], "marker": ".", "label": "sweep"}
         errors = place(name).scale * arrays[f"{name}_best"].T
         plotting.band(panel, arrays[f"{name}_rho"], errors, **line)
-        for how, color in (("chosen", 1), ("carried", 2)):
+        for color, how in enumerate(HOW, start=1):
             if arrays.get(f"{name}_{how}", 0) > 0:
                 style = {"color": plotting.COLORS[color], "label": how}
                 panel.axvline(float(arrays[f"{name}_{how}"]), **style)

@@ -107,7 +107,7 @@ PARTS = (
         "Not of the paper: variants of others at equal steps, gradients and time, "
         "per-example SAM against SAM in the same time, and a rho chosen without a "
         "sweep.",
-        ("peers", "equal_time", "sum_max_run", "choose_rho"),
+        ("peers", "equal_time", "sum_max_run", "choose_rho", "carry_rho"),
     ),
 )
 OLD = "judged without intervals"
