@@ -295,18 +295,20 @@ def alike(
     paper: str | None,
     arrays: Arrays,
     pair: tuple[str, str],
+    at: str = "best",
     *,
     within: float,
 ) -> Claim:
-    """The claim that two methods have the same error at their best epochs.
+    """The claim that two methods have the same error.
 
     Args:
       pair: keys of the methods. within: points, above 0, that their errors may differ.
+      at: as in `lower`.
     """
-    first, second = (chosen(arrays, key, "best") for key in pair)
+    first, second = (chosen(arrays, key, at) for key in pair)
     gap = 100 * (first - second)
     return Claim.mean(
-        f"{text}, best epoch (points)",
+        f"{text}, {at} epoch (points)",
         source,
         paper,
         gap,
