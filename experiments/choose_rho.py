@@ -291,7 +291,7 @@ def plot(arrays: Arrays) -> plotting.Figure:
         plotting.band(panel, arrays[f"{name}_rho"], errors, **line)
         for color, how in enumerate(HOW, start=1):
             if arrays.get(f"{name}_{how}", 0) > 0:
-                style = {"color": plotting.COLORS[color], "label": how}
+                style = {"color": plotting.COLORS[color], "label": HOW[how]}
                 panel.axvline(float(arrays[f"{name}_{how}"]), **style)
         panel.set_ylabel(place(name).unit)
         comparison_plots.set_radii(panel, arrays[f"{name}_rho"].tolist())

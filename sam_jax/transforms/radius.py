@@ -40,8 +40,9 @@ def choose_rho(
     gradient and some ten forward passes: under 2% of an epoch of 250 batches.
 
     At the start of training it says where to begin a sweep, and not the radius of least
-    test error, which depends on more than the loss. The same budget at another m, batch
-    size or width gives the radius there; between m it can be carried, see `carry_rho`.
+    test error, which depends on more than the loss. The same budget at another m
+    gives a radius there, and `carry_rho` carries one; over batch size and width neither
+    was better than the same radius.
     For the same rise in every step, in place of the same radius, use `le_sam`.
 
     Args:
