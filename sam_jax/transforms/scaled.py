@@ -7,7 +7,7 @@ from sam_jax.core import trees
 from sam_jax.core.gradient import Gradient
 from sam_jax.core.groups import Count
 from sam_jax.transforms import directions
-from sam_jax.transforms.factory import Rho, transformation
+from sam_jax.transforms.factory import Rho, make_factory, transformation
 from sam_jax.transforms.point import Point
 
 
@@ -31,7 +31,23 @@ def layerwise_sam_gradient(
     chunk: Count | None = None,
     ascent: optax.GradientTransformation | None = None,
 ) -> Gradient:
-    """The gradient at the layer-wise ascent point."""
+    """Every leaf l moves by rho |w_l| along its own normalised gradient.
+
+    The scaling of adversarial weight perturbation (AWP, Wu et al. 2020), rho its gamma:
+    relative to the size of the weights, .005-.01 there. A leaf of zeros stays.
+
+    On attacked images `only(sam_jax.kernels, layerwise_sam(gamma))` is AWP's step as
+    the authors' code takes it (csdongxian/AWP, utils_awp.py): one ascent, of the
+    weights with two axes or more. Two things differ in a training run. The penalty
+    config.l2 is a part of the ascent here, and of the descent alone there. The running
+    statistics of BatchNorm follow the pass at w here, and other passes too there.
+
+    Two gradients a step.
+
+    Args:
+      rho: relative radius, >= 0, or a schedule.
+      m, chunk, ascent, axis_name: as in `sam`.
+    """
     rule = ascents.layerwise
     return directions.evaluate(point, rule, ascent=ascent, m=m, chunk=chunk)
 
@@ -70,38 +86,6 @@ def asam(
     )
 
 
-def layerwise_sam(
-    rho: Rho,
-    *,
-    m: Count | None = None,
-    chunk: Count | None = None,
-    ascent: optax.GradientTransformation | None = None,
-    axis_name: str | None = None,
-) -> optax.GradientTransformationExtraArgs:
-    """Every leaf l moves by rho |w_l| along its own normalised gradient.
-
-    The scaling of adversarial weight perturbation (AWP, Wu et al. 2020), rho its gamma:
-    relative to the size of the weights, .005-.01 there. A leaf of zeros stays.
-
-    On attacked images `only(sam_jax.kernels, layerwise_sam(gamma))` is AWP's step as
-    the authors' code takes it (csdongxian/AWP, utils_awp.py): one ascent, of the
-    weights with two axes or more. Two things differ in a training run. The penalty
-    config.l2 is a part of the ascent here, and of the descent alone there. The running
-    statistics of BatchNorm follow the pass at w here, and other passes too there.
-
-    Two gradients a step.
-
-    Args:
-      rho: relative radius, >= 0, or a schedule.
-      m, chunk, ascent, axis_name: as in `sam`.
-    """
-    return transformation(
-        "layerwise_sam",
-        layerwise_sam_gradient,
-        rho,
-        axis_name,
-        m=m,
-        chunk=chunk,
-        ascent=ascent,
-        init_state=directions.init_direction,
-    )
+layerwise_sam = make_factory(
+    "layerwise_sam", layerwise_sam_gradient, directions.init_direction
+)
