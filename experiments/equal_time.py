@@ -59,8 +59,9 @@ NOISE = {"clean": 0.0, "noisy": 0.6}
 class Settings(comparison.Settings):
     """rho: SAM's radii on images. tuning_seeds: that choose, and are not compared.
     kinds: variants beside ERM, SAM among them. places: of PLACES. gpt: the scale of
-    `experiments.gpt` whose network, text and radii GPT's are. examples: that sharpness
-    is measured on.
+    `experiments.gpt` whose network and text GPT's are. gpt_rho: SAM's radii there; of
+    gpt's own, from .003 up, nearly all variants took the least. examples: that
+    sharpness is measured on.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
@@ -69,6 +70,7 @@ class Settings(comparison.Settings):
     kinds: tuple[str, ...] = KINDS
     places: tuple[str, ...] = tuple(PLACES)
     gpt: str = "cpu"
+    gpt_rho: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03)
     examples: int = 128
 
 
@@ -111,7 +113,7 @@ def base(settings: Settings, place: str) -> tuple[ConfigDict, tuple[float, ...]]
     if place == "gpt":
         own = gpt.SCALES[settings.gpt]
         config = text.get_config(variants(own.recipe))
-        return changed(config, own.changes), own.rho
+        return changed(config, own.changes), settings.gpt_rho
     config = cifar10_noise.get_config(variants(settings.recipe))
     noise = {"data.noise.fraction": NOISE[place]}
     return changed(config, {**settings.changes, **noise}), settings.rho
