@@ -8,7 +8,7 @@ average for the last tenth of the epochs, where SAM improves on ERM in Fig. 2.
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -113,20 +113,28 @@ def _lines(erm_dir, sam_dir, alphas) -> tuple[np.ndarray, np.ndarray]:
     erm_run, sam_run = restore.read(erm_dir), restore.read(sam_dir)
     (erm,) = erm_run.states(erm_run.epochs()[-1:])
     (sam,) = sam_run.states(sam_run.epochs()[-1:])
-    evaluate = networks.evaluate_anew(erm_run, erm)
+    lines, distances = lines_from(erm_run, erm, [sam.params, erm.ema_params], alphas)
+    start = erm_run.initial_state().params
+    apart = sharpness.relative_distance(sam.params, erm.ema_params, start)
+    return lines, np.array([*distances, apart])
+
+
+def lines_from(
+    run: restore.Finished, state: Any, ends: Sequence[Any], alphas: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """FIGURES on the lines from a run's weights to others, f[ends, points, 4], and how
+    far these are from them, over how far they are from the start, f[ends].
+    """
+    evaluate = networks.evaluate_anew(run, state)
 
     def figures(params):
         met = evaluate(params)
         return [met[name] for name in FIGURES]
 
-    start = erm_run.initial_state().params
-    lines, distances = [], []
-    for end in (sam.params, erm.ema_params):
-        lines.append(sharpness.interpolate(figures, erm.params, end, alphas))
-        distances.append(sharpness.relative_distance(end, erm.params, start))
-    apart = sharpness.relative_distance(sam.params, erm.ema_params, start)
-    distances.append(apart)
-    return np.array(lines), np.array(distances)
+    start = run.initial_state().params
+    lines = [sharpness.interpolate(figures, state.params, e, alphas) for e in ends]
+    apart = [sharpness.relative_distance(e, state.params, start) for e in ends]
+    return np.array(lines), np.array(apart)
 
 
 def _tuned(

@@ -21,6 +21,8 @@ METHODS = {
     "awp": ("adversarial training + AWP", "awp"),
     "averaged": ("adversarial training, averaged weights", "ema"),
     "gce": ("adversarial training, GCE", "gce"),
+    "gce_7": ("adversarial training, GCE of q = .7", "gce"),
+    "gce_3": ("adversarial training, GCE of q = .3", "gce"),
     "pairing": ("adversarial training + pairing", "pairing"),
     "pairing_tenth": ("adversarial training + pairing, lambda .1", "pairing_tenth"),
     "clean": ("ordinary training", "clean"),
@@ -37,6 +39,8 @@ AVERAGED = ("averaged",)  # methods whose errors are those of the weights' avera
 AVERAGE = "ema_"  # before the names of such errors
 # The pairing term enters at this part of the epochs; until then they are plain.
 SINCE = {"pairing": 0.5, "pairing_tenth": 0.5}
+# Keys of a method that its variant of the recipe has otherwise.
+CHANGES = {"gce_7": {"loss.q": 0.7}, "gce_3": {"loss.q": 0.3}}
 # Radii as multiples of SAM's; methods that are not here have none.
 FACTORS = {"sam": 1.0, "awp": grids.FACTORS["layerwise_sam"]}
 
@@ -99,7 +103,8 @@ def methods(settings: Settings, keys: Sequence[str]) -> list[comparison.Method]:
     for key in keys:
         label, variant = METHODS[key]
         names = variants(variant, settings.recipe)
-        config = changed(cifar10_at.get_config(names), settings.changes)
+        changes = {**CHANGES.get(key, {}), **settings.changes}
+        config = changed(cifar10_at.get_config(names), changes)
         factor = FACTORS.get(key)
         rho = [round(factor * radius, 6) for radius in settings.rho] if factor else ()
         found.append(comparison.Method(key, label, config, rho))

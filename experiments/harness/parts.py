@@ -49,7 +49,7 @@ PARTS = (
         "Deep networks, clean labels (Fig. 2, 10, 11)",
         "SAM generalises better than ERM, already if it comes in for the last tenth of "
         "the training; normalised or not, it comes to the same error.",
-        ("fig2", "early_switch", "fig10", "fig11"),
+        ("fig2", "early_switch", "fig10", "fig11", "averages"),
     ),
     Part(
         "noise",
@@ -95,6 +95,7 @@ PARTS = (
             "fig7",
             "label_noise_parallel",
             "fig13a",
+            "gce_q",
             "fig13b",
             "robust_table",
             "robust_peers",

@@ -1,0 +1,140 @@
+"""Where the average of ERM's weights lies, over its length and the last rate.
+
+A control of Fig. 11, which at scale fashion finds the average on ERM's end: it is over
+about a hundred steps at a hundredth of the learning rate. Declared before the run: if
+that is what decides it, an average over three times the steps lies apart from the end
+that it is an average of, and so does one at the full rate; and there the loss rises
+more sharply on ERM's side, without a barrier between.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from configs import cifar10
+from experiments import fig11
+from experiments.fig11 import APART
+from experiments.harness import comparison
+from experiments.harness.claims import Arrays, Claim
+from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, variants
+from sam_jax import plotting
+from sam_jax.analysis import restore
+
+SOURCE = "Control of Figure 11"
+ROWS = "control of Fig. 11"
+RATES = {"piecewise_constant": "dropped twice", "constant": "full"}
+SMALL = 0.05  # a barrier in the training loss below which there is none
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(comparison.Settings):
+    """decays: of the average. rates: learning rates over steps, of RATES. points: of a
+    line, from alpha = -span at ERM's side to 1 + span.
+    """
+
+    decays: tuple[float, ...] = (0.999, 0.9997)
+    rates: tuple[str, ...] = tuple(RATES)
+    points: int = 9
+    span: float = 0.5
+
+
+SHORT = (0.99, 0.997)  # a longer one would keep some of the start, in 1,560 steps
+SCALES = {
+    "smoke": Settings(
+        decays=SHORT,
+        points=5,
+        recipe="smoke",
+        changes={"model.name": "mlp", "epochs": 2},
+    ),
+    "cpu": Settings(seeds=(0, 1, 2), decays=SHORT, recipe="embedded"),
+    "fashion": Settings(seeds=(0, 1, 2, 3, 4), decays=SHORT, recipe="fashion"),
+    "paper": Settings(seeds=(0, 1, 2)),
+}
+
+
+def runs(settings: Settings) -> dict[Key, PlannedRun]:
+    """ERM for every rate and decay, on all seeds."""
+    config = cifar10.get_config(variants("erm", settings.recipe))
+    found: dict[Key, PlannedRun] = {}
+    for rate, decay, seed in _keys(settings):
+        own = {"schedule.name": rate, "ema.decay": decay, "seed": seed}
+        plan = PlannedRun(changed(config, {**settings.changes, **own}))
+        found[rate, decay, seed] = plan
+    return found
+
+
+def _keys(settings: Settings) -> Iterator[Key]:
+    return itertools.product(settings.rates, settings.decays, settings.seeds)
+
+
+def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
+    """Figures of `fig11` on the lines, f[rates, decays, seeds, points, 4], and how far
+    the average is from ERM over how far it is from the start, f[rates, decays, seeds].
+    """
+    alphas = np.linspace(-settings.span, 1 + settings.span, settings.points)
+    lines, distances = [], []
+    for key in _keys(settings):
+        one = restore.read(trained[key].workdir)
+        (state,) = one.states(one.epochs()[-1:])
+        met = fig11.lines_from(one, state, [state.ema_params], alphas)
+        lines.append(met[0][0])
+        distances.append(met[1][0])
+    shape = len(settings.rates), len(settings.decays), len(settings.seeds)
+    return {
+        "alphas": alphas,
+        "rates": np.array(settings.rates),
+        "decays": np.array(settings.decays),
+        "lines": np.reshape(lines, (*shape, *np.shape(lines)[1:])),
+        "distances": np.reshape(distances, shape),
+    }
+
+
+def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
+    """Of every rate and decay but the first, which are those of Fig. 11."""
+    alphas = arrays["alphas"]
+    inside = (alphas >= 0) & (alphas <= 1)
+    for i, j, where in _places(arrays):
+        losses = arrays["lines"][i, j, :, :, 0]
+        text = f"average of decay {where}"
+        apart = arrays["distances"][i, j]
+        limits = {"low": APART} if i or j else {"high": APART}
+        words = "apart from ERM's end" if i or j else "on ERM's end"
+        claim = f"{text} lies {words}: distance over that from the start"
+        yield Claim.mean(claim, ROWS, None, apart, **limits)
+        ratio = np.log10(losses[:, 0] / losses[:, -1])
+        words = f"{10 ** ratio.mean():.3g}, geometric mean"
+        claim = f"{text}: training loss beyond ERM over that beyond the average, log10"
+        yield Claim.mean(claim, ROWS, None, ratio, low=0, measured=words)
+        ends = np.maximum(losses[:, inside][:, 0], losses[:, inside][:, -1])
+        barrier = losses[:, inside].max(1) - ends
+        claim = f"{text}: barrier of the training loss, over the higher end"
+        yield Claim.mean(claim, ROWS, None, barrier, high=SMALL)
+        error = arrays["lines"][i, j, :, :, 3]
+        claim = f"{text} below ERM: test error, last epoch"
+        at = [int(np.argmin(abs(alphas - alpha))) for alpha in (1, 0)]
+        yield comparison.paired(claim, ROWS, None, error[:, at[0]], error[:, at[1]])
+
+
+def _places(arrays: Arrays) -> Iterator[tuple[int, int, str]]:
+    for i, rate in enumerate(arrays["rates"]):
+        for j, decay in enumerate(arrays["decays"]):
+            yield i, j, f"{decay:g}, learning rate {RATES[str(rate)]}"
+
+
+def plot(arrays: Arrays) -> plotting.Figure:
+    """Training loss and test error on the lines from ERM to its average."""
+    figure, axes = plotting.panels(1, 2)
+    for color, (i, j, where) in zip(plotting.COLORS, _places(arrays), strict=False):
+        for panel, at, unit in ((axes[0], 0, 1), (axes[1], 3, 100)):
+            values = unit * arrays["lines"][i, j, :, :, at]
+            plotting.band(panel, arrays["alphas"], values, color=color, label=where)
+    for panel, what in zip(axes, ("training loss", "test error (%)"), strict=True):
+        for at in (0, 1):
+            panel.axvline(at, color="gray", linewidth=0.8)
+        panel.set(xlabel="0: ERM, 1: its average", ylabel=what)
+        panel.margins(x=0)
+    axes[0].set_yscale("log")
+    axes[0].legend(frameon=False, title="decay of the average")
+    return figure
