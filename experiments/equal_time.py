@@ -44,7 +44,7 @@ from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, varia
 from sam_jax import plotting
 from sam_jax.transforms import VARIANTS
 
-SOURCE = "Equal cost (peers)"
+SOURCE = "Equal cost (Sec. 1)"
 # Variants that need what these runs have not, an ascent batch, rare classes or stored
 # outputs, and an ablation of Table 1 that has an experiment of its own.
 LEFT_OUT = {"max_sum", "imb_sam", "focal_sam", "saf", "sam_derivative"}

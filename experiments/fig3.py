@@ -112,6 +112,7 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
     text = "ERM overfits: last test error above the best epoch's (points)"
     rise = comparison.rises(arrays, "erm")
     yield Claim.mean(text, "Fig. 3a", "> 0", rise, low=0)
+    yield from _late_fitting(arrays)
     late = _late(arrays)
     at_w, at_sam = np.moveaxis(arrays["cosine_noisy"][:, late].mean(1), -1, 0)
     text = "after memorisation the cosine with the noisy part is lower at SAM's point"
@@ -120,6 +121,29 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
     change = np.diff(arrays["cosine_true"][:, late].mean(1), axis=-1)[:, 0]
     text = "after memorisation SAM's point changes the cosine with the true part by"
     yield Claim.agrees(text, "Fig. 3b", 0, change, within=0.05)
+
+
+def _late_fitting(arrays: Arrays) -> Iterator[Claim]:
+    """SAM too fits the noisy labels, later in training, and then overfits."""
+    rho = comparison.radii(arrays, ["sam"])
+    noisy = 100 * comparison.chosen(arrays, "sam", "noisy_curve")
+    half = noisy[:, len(arrays["epoch"]) // 2 - 1]
+    text = (
+        "SAM too fits noisy labels, in the second half: by how much their error falls"
+    )
+    words = f"{(half - noisy[:, -1]).mean():.1f}, to {noisy[:, -1].mean():.1f} %"
+    yield Claim.mean(
+        f"{text} (points)",
+        "Sec. 4",
+        "> 0",
+        half - noisy[:, -1],
+        low=0,
+        measured=words,
+        rho=rho,
+    )
+    text = "SAM too overfits then: last test error above the best epoch's (points)"
+    rise = comparison.rises(arrays, "sam")
+    yield Claim.mean(text, "Sec. 4", "> 0", rise, low=0, rho=rho)
 
 
 def _late(arrays: Arrays) -> np.ndarray:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from configs import cifar10_noise
 from experiments.harness import comparison, comparison_plots
@@ -116,7 +117,7 @@ def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
 
 
 def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
-    """Every m below ERM, and the smallest below the batch."""
+    """Every m below ERM, and the smallest below the batch; what rho does to noise."""
     for norm in arrays["norms"]:
         for key, label in _of_norm(arrays, norm).items():
             if key == f"{norm}_erm":
@@ -125,6 +126,7 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
             yield comparison.lower(
                 text, "m-sharpness", None, arrays, key, f"{norm}_erm"
             )
+            yield from _fitting(arrays, key, f"{NORMS[norm]}: {label}")
         keys = list(_of_norm(arrays, norm))[1:]
         if len(keys) < 2:
             continue
@@ -133,6 +135,20 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
         text = f"{NORMS[norm]}: {names[0]} below {names[1]}, test error, best epoch"
         source = "Foret et al. 2021, Sec. 4.1"
         yield comparison.lower(text, source, None, arrays, smallest, batch)
+
+
+def _fitting(arrays: Arrays, key: str, label: str) -> Iterator[Claim]:
+    """The larger rho, the fewer wrong labels are learned, by Kendall's tau of each seed
+    that has all radii.
+    """
+    errors = arrays[f"{key}_noisy"][:, : comparison.tried(arrays, key)].T
+    if errors.shape[1] > 1:
+        radii = arrays[f"{key}_rho"]
+        taus = np.array([stats.kendalltau(radii, e).statistic for e in errors])
+        text = f"{label}: fewer wrong labels are learned the larger rho, Kendall's tau"
+        percents = ", ".join(f"{100 * error:.0f}" for error in errors.mean(0))
+        words = f"{taus.mean():.2f} (% not learned, over rho: {percents})"
+        yield Claim.mean(text, "target", None, taus, low=0, measured=words)
 
 
 def _of_norm(arrays: Arrays, norm: str) -> dict[str, str]:
