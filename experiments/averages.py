@@ -10,6 +10,7 @@ more sharply on ERM's side, without a barrier between.
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -99,7 +100,7 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
         losses = arrays["lines"][i, j, :, :, 0]
         text = f"average of decay {where}"
         apart = arrays["distances"][i, j]
-        limits = {"low": APART} if i or j else {"high": APART}
+        limits: dict[str, Any] = {"low": APART} if i or j else {"high": APART}
         words = "apart from ERM's end" if i or j else "on ERM's end"
         claim = f"{text} lies {words}: distance over that from the start"
         yield Claim.mean(claim, ROWS, None, apart, **limits)
