@@ -31,14 +31,19 @@ SMALL = 0.05  # a barrier in the training loss below which there is none
 
 @dataclasses.dataclass(frozen=True)
 class Settings(comparison.Settings):
-    """decays: of the average. rates: learning rates over steps, of RATES. points: of a
-    line, from alpha = -span at ERM's side to 1 + span.
+    """decays: of the average, that of Fig. 11 and a longer one; the first also at the
+    full rate. points: of a line, from alpha = -span at ERM's side to 1 + span.
     """
 
-    decays: tuple[float, ...] = (0.999, 0.9997)
-    rates: tuple[str, ...] = tuple(RATES)
+    decays: tuple[float, float] = (0.999, 0.9997)
     points: int = 9
     span: float = 0.5
+
+    @property
+    def cases(self) -> list[tuple[str, float]]:
+        """Rates, of RATES, and decays: those of Fig. 11, and one of them changed."""
+        (dropped, full), (short, long) = RATES, self.decays
+        return [(dropped, short), (dropped, long), (full, short)]
 
 
 SHORT = (0.99, 0.997)  # a longer one would keep some of the start, in 1,560 steps
@@ -56,52 +61,49 @@ SCALES = {
 
 
 def runs(settings: Settings) -> dict[Key, PlannedRun]:
-    """ERM for every rate and decay, on all seeds."""
+    """ERM in every case, on all seeds."""
     config = cifar10.get_config(variants("erm", settings.recipe))
     found: dict[Key, PlannedRun] = {}
-    for rate, decay, seed in _keys(settings):
+    for (rate, decay), seed in itertools.product(settings.cases, settings.seeds):
         own = {"schedule.name": rate, "ema.decay": decay, "seed": seed}
         plan = PlannedRun(changed(config, {**settings.changes, **own}))
         found[rate, decay, seed] = plan
     return found
 
 
-def _keys(settings: Settings) -> Iterator[Key]:
-    return itertools.product(settings.rates, settings.decays, settings.seeds)
-
-
 def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
-    """Figures of `fig11` on the lines, f[rates, decays, seeds, points, 4], and how far
-    the average is from ERM over how far it is from the start, f[rates, decays, seeds].
+    """Figures of `fig11` on the lines, f[cases, seeds, points, 4], and how far the
+    average is from ERM over how far it is from the start, f[cases, seeds].
     """
     alphas = np.linspace(-settings.span, 1 + settings.span, settings.points)
     lines, distances = [], []
-    for key in _keys(settings):
-        one = restore.read(trained[key].workdir)
+    for case, seed in itertools.product(settings.cases, settings.seeds):
+        one = restore.read(trained[*case, seed].workdir)
         (state,) = one.states(one.epochs()[-1:])
         met = fig11.lines_from(one, state, [state.ema_params], alphas)
         lines.append(met[0][0])
         distances.append(met[1][0])
-    shape = len(settings.rates), len(settings.decays), len(settings.seeds)
+    shape = len(settings.cases), len(settings.seeds)
+    rates, decays = zip(*settings.cases, strict=True)
     return {
         "alphas": alphas,
-        "rates": np.array(settings.rates),
-        "decays": np.array(settings.decays),
+        "rates": np.array(rates),
+        "decays": np.array(decays),
         "lines": np.reshape(lines, (*shape, *np.shape(lines)[1:])),
         "distances": np.reshape(distances, shape),
     }
 
 
 def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
-    """Of every rate and decay but the first, which are those of Fig. 11."""
+    """Distance, sharpness on ERM's side, barrier and error, of every case."""
     alphas = arrays["alphas"]
     inside = (alphas >= 0) & (alphas <= 1)
-    for i, j, where in _places(arrays):
-        losses = arrays["lines"][i, j, :, :, 0]
+    for i, where in enumerate(_labels(arrays)):
+        losses = arrays["lines"][i, :, :, 0]
         text = f"average of decay {where}"
-        apart = arrays["distances"][i, j]
-        limits: dict[str, Any] = {"low": APART} if i or j else {"high": APART}
-        words = "apart from ERM's end" if i or j else "on ERM's end"
+        apart = arrays["distances"][i]
+        limits: dict[str, Any] = {"low": APART} if i else {"high": APART}
+        words = "apart from ERM's end" if i else "on ERM's end"
         claim = f"{text} lies {words}: distance over that from the start"
         yield Claim.mean(claim, ROWS, None, apart, **limits)
         ratio = np.log10(losses[:, 0] / losses[:, -1])
@@ -112,25 +114,25 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
         barrier = losses[:, inside].max(1) - ends
         claim = f"{text}: barrier of the training loss, over the higher end"
         yield Claim.mean(claim, ROWS, None, barrier, high=SMALL)
-        error = arrays["lines"][i, j, :, :, 3]
+        error = arrays["lines"][i, :, :, 3]
         claim = f"{text} below ERM: test error, last epoch"
         at = [int(np.argmin(abs(alphas - alpha))) for alpha in (1, 0)]
         yield comparison.paired(claim, ROWS, None, error[:, at[0]], error[:, at[1]])
 
 
-def _places(arrays: Arrays) -> Iterator[tuple[int, int, str]]:
-    for i, rate in enumerate(arrays["rates"]):
-        for j, decay in enumerate(arrays["decays"]):
-            yield i, j, f"{decay:g}, learning rate {RATES[str(rate)]}"
+def _labels(arrays: Arrays) -> list[str]:
+    cases = zip(arrays["rates"], arrays["decays"], strict=True)
+    return [f"{decay:g}, learning rate {RATES[str(rate)]}" for rate, decay in cases]
 
 
 def plot(arrays: Arrays) -> plotting.Figure:
     """Training loss and test error on the lines from ERM to its average."""
     figure, axes = plotting.panels(1, 2)
-    for color, (i, j, where) in zip(plotting.COLORS, _places(arrays), strict=False):
+    for i, where in enumerate(_labels(arrays)):
+        line = {"color": plotting.COLORS[i], "label": where}
         for panel, at, unit in ((axes[0], 0, 1), (axes[1], 3, 100)):
-            values = unit * arrays["lines"][i, j, :, :, at]
-            plotting.band(panel, arrays["alphas"], values, color=color, label=where)
+            values = unit * arrays["lines"][i, :, :, at]
+            plotting.band(panel, arrays["alphas"], values, **line)
     for panel, what in zip(axes, ("training loss", "test error (%)"), strict=True):
         for at in (0, 1):
             panel.axvline(at, color="gray", linewidth=0.8)

@@ -58,3 +58,16 @@ def test_awp_is_the_layerwise_variant_of_kernels_with_as_many_radii_as_sam():
         average = found["averaged"].config.ema.decay
         assert average == (0.999 if scale == "paper" else 0.99)
         assert found["at"].config.ema.decay == 0
+
+
+def test_gce_has_the_q_that_its_label_says():
+    module = registry.load("gce_q")
+    for settings in module.SCALES.values():
+        keys = ("gce", *module.KEYS)
+        found = {m.key: m for m in adversarial.methods(settings, keys)}
+        losses = {key: m.config.loss for key, m in found.items()}
+        gce = {key: loss.q for key, loss in losses.items() if key != "at"}
+        assert gce == {"gce": 0.9, "gce_7": 0.7, "gce_3": 0.3}
+        assert {losses[key].name for key in gce} == {"generalized_cross_entropy"}
+        assert "q = .7" in found["gce_7"].label
+        assert "q = .3" in found["gce_3"].label
