@@ -185,7 +185,7 @@ def plot(arrays: Arrays) -> plotting.Figure:
     title = "margins not raised, along ERM"
     shares.set(xlabel="epoch", ylabel="share of examples (%)", title=title)
     ratios.legend(frameon=False)
-    panels[0].legend(frameon=False)
+    panels[0].legend(frameon=False, fontsize="small", labelspacing=0.3)
     figure.suptitle("means and 10-90% of seeds", fontsize="medium")
     return figure
 
@@ -194,5 +194,7 @@ def _ascents(
     panel: plotting.Axes, x: np.ndarray, arrays: Arrays, values: np.ndarray
 ) -> None:
     for i, name in enumerate(arrays["ascents"]):
-        color = plotting.COLORS[i % len(plotting.COLORS)]
-        plotting.band(panel, x, values[..., i], label=str(name), color=color)
+        line = {"color": plotting.COLORS[i % len(plotting.COLORS)]}
+        if "rho" in name:  # over that of SumMax at the radius of all
+            line["linestyle"] = "--"
+        plotting.band(panel, x, values[..., i], label=str(name), **line)
