@@ -25,10 +25,8 @@ from sam_jax.analysis import networks
 SOURCE = "Section 4"
 LABELS = {"erm": "ERM", "sam": "SAM"}
 ALIKE = 0.01  # the factor counts as 1 within this
-MEASURED = ("clean", "noisy", "lowered")
-# Radius and groups of ascents, and how many of what these give are kept.
-Passes = list[tuple[float, tuple[int, ...], int]]
 EVERY = 0.99  # share of examples that counts as all: the offset is of first order
+MEASURED = ("clean", "noisy", "lowered")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +49,7 @@ SCALES = {
     "smoke": Settings(
         seeds=(0,),
         groups=(1, 0),
+        single=0.02,
         checkpoints=3,
         batches=1,
         recipe="smoke",
@@ -78,34 +77,46 @@ def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
     """Mean derivatives [seeds, checkpoints, ascents, 2], at w and where an ascent ends;
     shares of examples whose margin it does not raise [seeds, checkpoints, ascents].
     """
-    s = settings
-    names = [*map(_name, s.groups), "MaxSum", "random"]
-    passes = [(s.rho[0], s.groups, len(names))]
-    if s.single:
-        passes.append((s.single, (1,), 1))
-        names.append(f"{_name(1)}, rho = {s.single:g}")
-    arrays = {"seeds": np.asarray(s.seeds), "ascents": np.array(names)}
+    arrays = {
+        "seeds": np.asarray(settings.seeds),
+        "ascents": np.array(list(_radii(settings))),
+    }
     for kind in LABELS:
         own = [run.workdir for key, run in trained.items() if key[0] == kind]
-        found = [_measured(workdir, passes, s.batches) for workdir in own]
+        found = [_measured(settings, workdir) for workdir in own]
         arrays["epoch"] = found[0]["epoch"]
         for name in MEASURED:
             arrays[f"{kind}_{name}"] = np.stack([f[name] for f in found])
     return arrays
 
 
-def _measured(
-    workdir: pathlib.Path, passes: Passes, batches: int
-) -> dict[str, np.ndarray]:
+def _radii(settings: Settings) -> dict[str, float]:
+    """The radius of every ascent, by its name."""
+    rho, names = settings.rho[0], [*map(_name, settings.groups), "MaxSum", "random"]
+    again = {f"{_name(1)}, rho = {settings.single:g}": settings.single}
+    return dict.fromkeys(names, rho) | (again if settings.single else {})
+
+
+def _measured(settings: Settings, workdir: pathlib.Path) -> dict[str, np.ndarray]:
     """MEASURED of all ascents, and the epochs of the checkpoints."""
-    parts = []
-    for rho, groups, kept in passes:
-        found = networks.weights_over_training(
-            workdir, rho=rho, groups=groups, batches=batches
+    passes = {settings.rho[0]: settings.groups}
+    if settings.single:
+        passes[settings.single] = (1,)
+    found = [
+        networks.weights_over_training(
+            workdir, rho=rho, groups=groups, batches=settings.batches
         )
-        parts.append([getattr(found, name)[:, :kept] for name in MEASURED])
-    joined = (np.concatenate(some, 1) for some in zip(*parts, strict=True))
-    return {"epoch": found.epochs, **dict(zip(MEASURED, joined, strict=True))}
+        for rho, groups in passes.items()
+    ]
+    # Of a second pass the single examples alone: MaxSum and random have one radius.
+    kept = [slice(None), slice(1)][: len(found)]
+    joined = {
+        name: np.concatenate(
+            [getattr(f, name)[:, k] for f, k in zip(found, kept, strict=True)], 1
+        )
+        for name in MEASURED
+    }
+    return {"epoch": found[0].epochs, **joined}
 
 
 def _name(m: int) -> str:
@@ -120,19 +131,21 @@ def factors(arrays: Arrays, kind: str) -> np.ndarray:
 
 def judge(settings: Settings, arrays: Arrays) -> Iterator[Claim]:
     """The factor of every ascent, and whose offset is never negative; with the radius
-    of the ascent.
+    of the ascent. What has a radius of its own comes first.
     """
+    shared, names = settings.rho[0], list(map(str, arrays["ascents"]))
+    radii = _radii(settings)
     for kind, label in LABELS.items():
         where = f"along {label}, mean over training"
-        factor = dict(
-            zip(arrays["ascents"], factors(arrays, kind).mean(1).T, strict=True)
+        values = factors(arrays, kind), arrays[f"{kind}_lowered"]
+        factor, lowered = (
+            dict(zip(names, value.mean(1).T, strict=True)) for value in values
         )
-        lowered = dict(
-            zip(arrays["ascents"], arrays[f"{kind}_lowered"].mean(1).T, strict=True)
-        )
-        for name in map(str, arrays["ascents"]):
-            rho = f"{settings.rho[0]:g}" if "rho" not in name else name.split()[-1]
+        for name in sorted(names, key=lambda n: radii[n] == shared):
             for claim in _claims(name, where, factor, lowered):
+                rho = f"{radii[name]:g}"
+                if radii[name] != shared and "above SAM" in claim.claim:
+                    rho = f"{rho}, SAM {shared:g}"
                 yield dataclasses.replace(claim, rho=rho)
 
 
@@ -195,6 +208,6 @@ def _ascents(
 ) -> None:
     for i, name in enumerate(arrays["ascents"]):
         line = {"color": plotting.COLORS[i % len(plotting.COLORS)]}
-        if "rho" in name:  # over that of SumMax at the radius of all
+        if i and name.startswith(arrays["ascents"][0]):  # over the first, at 100%
             line["linestyle"] = "--"
         plotting.band(panel, x, values[..., i], label=str(name), **line)

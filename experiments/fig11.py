@@ -153,11 +153,11 @@ def _tuned(
 def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
     """Barriers on both lines, how far their ends are apart, and the fine-tuning."""
     inside = (arrays["alphas"] >= 0) & (arrays["alphas"] <= 1)
-    barrier = {end: _barrier(arrays[f"{end}_train_loss"][:, inside]) for end in ENDS}
+    peaks = {end: barrier(arrays[f"{end}_train_loss"][:, inside]) for end in ENDS}
     text = "barrier of the training loss between ERM and {}, over the higher end"
-    yield Claim.mean(text.format("SAM"), "Fig. 11", "a peak", barrier["sam"], low=0)
-    gap = barrier["ema"] - barrier["sam"]
-    words = f"{barrier['ema'].mean():.3g} against {barrier['sam'].mean():.3g}"
+    yield Claim.mean(text.format("SAM"), "Fig. 11", "a peak", peaks["sam"], low=0)
+    gap = peaks["ema"] - peaks["sam"]
+    words = f"{peaks['ema'].mean():.3g} against {peaks['sam'].mean():.3g}"
     text = f"{text.format('its average')}, below that to SAM"
     claim = Claim.mean(text, "Fig. 11", "none", gap, high=0, measured=words)
     yield _if_apart(arrays, claim)
@@ -195,7 +195,7 @@ def _if_apart(arrays: Arrays, claim: Claim) -> Claim:
 def _side_claims(arrays: Arrays) -> Iterator[Claim]:
     """The loss rises sharply on ERM's side of the line to the average."""
     losses = arrays["ema_train_loss"]
-    ratio = np.log10(losses[:, 0] / losses[:, -1])
+    ratio = side(losses)
     span = -arrays["alphas"][0]
     text = f"training loss {span:g} beyond ERM over that {span:g} beyond its average"
     words = f"{10 ** ratio.mean():.3g}, geometric mean"
@@ -204,7 +204,12 @@ def _side_claims(arrays: Arrays) -> Iterator[Claim]:
     )
 
 
-def _barrier(losses: np.ndarray) -> np.ndarray:
+def side(losses: np.ndarray) -> np.ndarray:
+    """log10 of the loss at the first end of a line over that at the last, f[seeds]."""
+    return np.log10(losses[:, 0] / losses[:, -1])
+
+
+def barrier(losses: np.ndarray) -> np.ndarray:
     """Greatest loss on a line over the higher of its two ends, f[seeds]."""
     return losses.max(1) - np.maximum(losses[:, 0], losses[:, -1])
 

@@ -27,8 +27,8 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
     for key in KEYS[1:]:
         fitted = comparison.chosen(arrays, key, "train_last")
         plain = comparison.chosen(arrays, "at", "best")
-        text = f"{METHODS[key][0]} fits: last robust training error below plain's test"
-        yield comparison.paired(f"{text} error", ROWS, None, fitted, plain)
+        text = f"{METHODS[key][0]} fits: last robust training error below plain's best"
+        yield comparison.paired(f"{text} test error", ROWS, None, fitted, plain)
         yield adversarial.mitigates(arrays, key, ROWS)
         yield adversarial.below(arrays, key, "last", ROWS, None)
         yield adversarial.below(arrays, key, "best", ROWS, None)

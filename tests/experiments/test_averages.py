@@ -26,27 +26,28 @@ def test_one_thing_differs_from_fig_11_at_a_time():
         assert found == (rate, decay, seed)
 
 
-def test_an_average_is_judged_by_the_line_to_it():
+def test_a_line_is_judged_where_the_average_lies_apart():
     alphas = np.linspace(-0.5, 1.5, 9)
-    near, far = np.abs(alphas), np.abs(alphas - 1)  # the loss is least at ERM; at it
+    bowl = np.abs(alphas - 1) + 0.01  # the loss is least at the average
     hill = np.exp(-((alphas - 0.5) ** 2) / 0.01)
-    losses = np.array([near, far, near + hill])
-    lines = np.zeros((3, 3, 9, 4))
-    lines[..., 0] = losses[:, None] + 0.01
-    lines[..., 3] = lines[..., 0]
-    distances = np.array([0.01, 0.2, 0.2])[:, None] + np.zeros(3)
+    lines = np.zeros((3, 4, 9, 4))
+    lines[..., 0] = np.array([bowl, bowl, bowl + hill])[:, None]
+    lines[..., 3] = bowl
+    lines[:, 1:, 4, 0] *= [1.01, 1.02, 1.03]  # half-way
+    distances = np.array([0.01, 0.2, 0.2])[:, None] + 1e-3 * np.arange(4)
     arrays = {
         "alphas": alphas,
         "rates": np.array(["piecewise_constant", "piecewise_constant", "constant"]),
         "decays": np.array([0.99, 0.997, 0.99]),
-        "lines": lines + 1e-4 * np.arange(3)[:, None, None],
-        "distances": distances + 1e-3 * np.arange(3),
+        "lines": lines,
+        "distances": distances,
     }
     claims = list(averages.judge(averages.SCALES["fashion"], arrays))
-    verdicts = [[c.verdict for c in claims[i : i + 4]] for i in range(0, 12, 4)]
-    assert verdicts[0] == ["holds", "contrary", "holds", "contrary"]
-    assert verdicts[1] == ["holds", "holds", "holds", "holds"]
-    assert verdicts[2] == ["holds", "contrary", "contrary", "contrary"]
+    assert len(claims) == 2 + 5 + 5
+    assert [c.verdict for c in claims[:2]] == ["holds", "holds"]
+    assert [c.verdict for c in claims[2:4]] == ["holds", "holds"]
+    assert [c.verdict for c in claims[4:7]] == ["holds", "undecided", "holds"]
+    assert [c.verdict for c in claims[9:]] == ["holds", "holds", "contrary"]
     assert {c.kind for c in claims} == {"control"}
     assert "0.99, learning rate dropped twice" in claims[0].claim
     assert "0.99, learning rate full" in claims[-1].claim

@@ -95,6 +95,14 @@ def test_all_variants_have_the_same_number_of_candidates(radii):
         assert knob in VARIANTS[kind].options
 
 
+def test_the_gpt_has_radii_of_its_own():
+    settings = dataclasses.replace(equal_time.SCALES["fashion"], gpt_rho=(1e-4, 0.5))
+    assert equal_time.base(settings, "gpt")[1] == (1e-4, 0.5)
+    own = equal_time.tuned(settings, "gpt", "sam").candidates
+    assert own == [{"sam.rho": 1e-4}, {"sam.rho": 0.5}]
+    assert equal_time.base(settings, "noisy")[1] == settings.rho
+
+
 def test_tuning_seeds_are_none_of_the_table():
     for settings in equal_time.SCALES.values():
         assert not set(settings.tuning_seeds) & set(settings.seeds)
