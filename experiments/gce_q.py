@@ -5,6 +5,8 @@ fits nothing cannot overfit. The derivative of GCE is that of cross-entropy time
 the softmax of the label: with ten classes an eighth of it where training starts, a
 fifth for q = .7 and half for q = .3. Declared before the run: if that is what decides
 it, these two fit the training images, and overfit less than cross-entropy.
+
+What came out: both fit, and q = .7 does not overfit; of q = .3 it is undecided.
 """
 
 from collections.abc import Iterator
