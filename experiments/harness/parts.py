@@ -177,13 +177,14 @@ def counted(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 def _once(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Claims without those that repeat the interval of one before, to the digit; that
-    of a share is one of few, and says nothing.
+    of a share is one of few, and one without width is of seeds alike: they say nothing.
     """
     seen: set[tuple[float, ...]] = set()
     kept = []
     for claim in found:
         interval = tuple(claim.get("interval") or ())
-        if not interval or interval not in seen or claims.is_share(claim):
+        of_few = len(set(interval)) < 2 or claims.is_share(claim)
+        if of_few or interval not in seen:
             kept.append(claim)
         seen.add(interval)
     return kept

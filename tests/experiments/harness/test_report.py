@@ -117,6 +117,8 @@ def test_a_measurement_of_several_experiments_counts_once():
     assert parts.verdicts(shown) == "2 hold"
     assert parts.verdicts(shown + unseeded) == "4 hold"
     assert parts.verdicts(shown + shares) == "4 hold"
+    alike = [claim | {"interval": [1.0, 1.0]}] * 2
+    assert parts.verdicts(shown + alike) == "4 hold"
 
 
 def test_an_experiment_belongs_to_one_part():
