@@ -37,10 +37,10 @@ from sam_jax.transforms.radius import NoRadius
 
 SOURCE = "Choosing rho (ours)"
 TAKES = ("m_sharpness", "m_norms", "gpt")  # whose trained runs are taken
-# Declared before any run: what a regret of no matter is, in the units of a place.
 # How a radius is found: by the default rise, from another m or batch size, and by the
 # rise of another sweep's best radius.
 HOW = {"chosen": "choose_rho", "carried": "carry_rho", "alike": "an equal rise"}
+# Declared before any run: what a regret of no matter is, in the units of a place.
 MARGINS = {"noisy": 1.0, "gpt": 0.02}
 
 

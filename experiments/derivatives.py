@@ -99,24 +99,19 @@ def _radii(settings: Settings) -> dict[str, float]:
 
 def _measured(settings: Settings, workdir: pathlib.Path) -> dict[str, np.ndarray]:
     """MEASURED of all ascents, and the epochs of the checkpoints."""
-    passes = {settings.rho[0]: settings.groups}
+    # Of a second pass the single examples alone: MaxSum and random have one radius.
+    passes = [(settings.rho[0], settings.groups, slice(None))]
     if settings.single:
-        passes[settings.single] = (1,)
-    found = [
-        networks.weights_over_training(
+        passes.append((settings.single, (1,), slice(1)))
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in MEASURED}
+    for rho, groups, kept in passes:
+        found = networks.weights_over_training(
             workdir, rho=rho, groups=groups, batches=settings.batches
         )
-        for rho, groups in passes.items()
-    ]
-    # Of a second pass the single examples alone: MaxSum and random have one radius.
-    kept = [slice(None), slice(1)][: len(found)]
-    joined = {
-        name: np.concatenate(
-            [getattr(f, name)[:, k] for f, k in zip(found, kept, strict=True)], 1
-        )
-        for name in MEASURED
-    }
-    return {"epoch": found[0].epochs, **joined}
+        for name, part in parts.items():
+            part.append(getattr(found, name)[:, kept])
+    joined = {name: np.concatenate(part, 1) for name, part in parts.items()}
+    return {"epoch": found.epochs, **joined}
 
 
 def _name(m: int) -> str:

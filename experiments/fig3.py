@@ -25,7 +25,7 @@ PARTS = {
     "noisy_curve": ("train_noisy_error", "training, noisy"),
 }
 REFERENCES = ("true", "noisy")
-OTHERS = 9  # classes that are wrong for an example, of ten
+OTHERS = 9  # classes beside the true one
 MEMORISED = 0.5
 
 
@@ -127,25 +127,20 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
 def _late_fitting(arrays: Arrays) -> Iterator[Claim]:
     """SAM too learns wrong labels, later in training, and then overfits."""
     rho = comparison.radii(arrays, ["sam"])
-    by_heart = 100 * _by_heart(arrays, "sam")
-    half, last = by_heart[:, len(arrays["epoch"]) // 2 - 1], by_heart[:, -1]
+    sam, erm = (
+        100 * comparison.by_heart(arrays, key, "noisy_curve", "curve", others=OTHERS)
+        for key in ("sam", "erm")
+    )
+    half, last = sam[:, len(arrays["epoch"]) // 2 - 1], sam[:, -1]
     text = (
         "SAM too learns wrong labels by heart: their share, last less half-way (points)"
     )
-    erm = 100 * _by_heart(arrays, "erm")[:, -1].mean()
-    words = f"{(last - half).mean():.1f}, to {last.mean():.1f} % (ERM {erm:.0f})"
+    words = f"{(last - half).mean():.1f}, to {last.mean():.1f} %"
+    words = f"{words} (ERM {erm[:, -1].mean():.0f})"
     yield Claim.mean(text, "Sec. 4", "> 0", last - half, low=0, measured=words, rho=rho)
     text = "SAM too overfits then: last test error above the best epoch's (points)"
     rise = comparison.rises(arrays, "sam")
     yield Claim.mean(text, "Sec. 4", "> 0", rise, low=0, rho=rho)
-
-
-def _by_heart(arrays: Arrays, key: str) -> np.ndarray:
-    """The share of wrong labels that a method gives, less what it gives of them by
-    mistake: a share of its test error for every wrong class. f[S, E]
-    """
-    noisy, test = (comparison.chosen(arrays, key, f) for f in ("noisy_curve", "curve"))
-    return 1 - noisy - test / OTHERS
 
 
 def _late(arrays: Arrays) -> np.ndarray:

@@ -142,7 +142,7 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
     """The order of Table 1 under every factor, and what ERM learns by heart."""
     for factor in arrays["factors"]:
         if f"{factor}_erm_noisy" in arrays:
-            learned = 100 * by_heart(arrays, f"{factor}_erm")
+            learned = 100 * comparison.by_heart(arrays, f"{factor}_erm")
             text = f"{TITLES[factor]}: wrong labels that ERM has learned by heart (%)"
             yield Claim.mean(
                 text, "target (some, for SAM to help)", None, learned, low=5
@@ -158,14 +158,6 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
                 text = f"{title}: {LABELS[better]} below {LABELS[worse]}"
                 pair = (f"{factor}_{key}" for key in (better, worse))
                 yield comparison.lower(text, CHANGED, None, arrays, *pair, at)
-
-
-def by_heart(arrays: Arrays, key: str) -> np.ndarray:
-    """The share of wrong labels that a method has learned, less the share of images
-    that it gets wrong anyhow: its test error. f[S]
-    """
-    unlearned, test = (comparison.chosen(arrays, key, f) for f in ("noisy", "last"))
-    return 1 - unlearned - test
 
 
 def plot(arrays: Arrays) -> plotting.Figure:

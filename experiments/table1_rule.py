@@ -26,7 +26,7 @@ from experiments.harness import comparison, comparison_plots
 from experiments.harness.claims import Arrays, Claim
 from experiments.harness.runs import Key, PlannedRun, TrainedRun
 from experiments.table1 import LABELS
-from experiments.table1_factors import SMALL, by_heart
+from experiments.table1_factors import SMALL
 from sam_jax import plotting
 
 SOURCE = "Table 1, a rule and its prediction"
@@ -111,7 +111,7 @@ def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
 def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
     """Whether ERM learns by heart, and the order that follows."""
     for case in arrays["cases"].tolist():
-        learned = 100 * by_heart(arrays, f"{case}_erm")
+        learned = 100 * comparison.by_heart(arrays, f"{case}_erm")
         text = f"{TITLES[case]}: wrong labels that ERM has learned by heart (%)"
         limits = {"low": LEARNED} if case == "few" else {"high": NOT_LEARNED}
         yield Claim.mean(text, "control", None, learned, **limits)

@@ -225,6 +225,24 @@ def tried(arrays: Arrays, key: str) -> int:
     return int(arrays.get(f"{key}_run", whole).all(0).sum())
 
 
+def by_heart(
+    arrays: Arrays,
+    key: str,
+    noisy: str = "noisy",
+    test: str = "last",
+    *,
+    others: int = 1,
+) -> np.ndarray:
+    """The share of wrong labels that a method has learned, less what it gives of them
+    by mistake: its test error, over the classes beside the true one.
+
+    Args:
+      noisy, test: arrays of errors, on wrong labels and in the test, f[S] or f[S, E].
+    """
+    unlearned, mistaken = (chosen(arrays, key, name) for name in (noisy, test))
+    return 1 - unlearned - mistaken / others
+
+
 def rises(arrays: Arrays, key: str) -> np.ndarray:
     """By how many points the last error is above the best epoch's, f[S]."""
     best, last = (chosen(arrays, key, name) for name in ("best", "last"))

@@ -1,6 +1,11 @@
 """Factors of ascents at two radii."""
 
+import dataclasses
+import pathlib
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
 
 from experiments import derivatives
 
@@ -25,3 +30,20 @@ def test_single_examples_have_a_second_radius_with_rows_of_its_own():
     assert claims[0] in own  # the radius at which it trains comes first
     assert any(c.measured == "1.101 against 1.021" for c in own)
     assert {c.rho for c in claims if c not in own} == {"0.1"}
+
+
+@pytest.mark.parametrize("single", [0.0, 0.02])
+def test_of_the_second_pass_single_examples_alone_are_kept(monkeypatch, single):
+    def measured(workdir, *, rho, groups, batches):
+        ascents = len(groups) + 2  # MaxSum and random
+        values = rho + np.arange(ascents) + np.zeros((4, ascents))
+        names = {name: values for name in derivatives.MEASURED}
+        return SimpleNamespace(epochs=np.arange(4), **names)
+
+    monkeypatch.setattr(derivatives.networks, "weights_over_training", measured)
+    settings = dataclasses.replace(derivatives.SCALES["fashion"], single=single)
+    found = derivatives._measured(settings, pathlib.Path())
+    expected = [0.1, 1.1, 2.1, 3.1, 4.1] + [0.02] * bool(single)
+    assert len(expected) == len(derivatives._radii(settings))
+    for name in derivatives.MEASURED:
+        np.testing.assert_allclose(found[name], np.tile(expected, (4, 1)), rtol=1e-12)
