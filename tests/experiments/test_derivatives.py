@@ -37,7 +37,7 @@ def test_of_the_second_pass_single_examples_alone_are_kept(monkeypatch, single):
     def measured(workdir, *, rho, groups, batches):
         ascents = len(groups) + 2  # MaxSum and random
         values = rho + np.arange(ascents) + np.zeros((4, ascents))
-        names = {name: values for name in derivatives.MEASURED}
+        names = dict.fromkeys(derivatives.MEASURED, values)
         return SimpleNamespace(epochs=np.arange(4), **names)
 
     monkeypatch.setattr(derivatives.networks, "weights_over_training", measured)
