@@ -25,6 +25,7 @@ CHANGED = {
     "m_sharpness": RULE,
     "m_norms": RULE | {"rho_single", "rho_group"},
     "table1": {"derivative"},
+    "table1_factors": {"derivative", "factors", "resnet_rho", "rho", "unnormalized"},
 }
 
 
