@@ -21,7 +21,7 @@ import numpy as np
 from configs import cifar10
 from experiments import fig11
 from experiments.fig11 import APART
-from experiments.harness import comparison
+from experiments.harness import comparison, pairs
 from experiments.harness.claims import Arrays, Claim
 from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, variants
 from sam_jax import plotting
@@ -113,7 +113,7 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
         yield Claim.mean(claim, ROWS, None, distance, **limits)
         error = lines[:, at, 3].T
         claim = f"{text} below its ERM: test error, last epoch"
-        yield comparison.paired(claim, ROWS, None, *error)
+        yield pairs.paired(claim, ROWS, None, *error)
         if distance.mean() > APART:
             yield from _of_the_line(arrays["alphas"], lines[..., 0], text)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from configs import cifar10
-from experiments.harness import comparison, comparison_plots
+from experiments.harness import comparison, comparison_plots, pairs
 from experiments.harness.claims import Arrays, Claim
 from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, variants
 from sam_jax import plotting
@@ -110,11 +110,11 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
     """The earlier the switch, the less is left of what SAM gains over ERM."""
     early, *_middle, late = (_key(part) for part in SWITCHES)
     text = f"{LABELS[late]} below {LABELS[early]}: test error, last epoch"
-    yield comparison.lower(text, "Sec. 3.3", None, arrays, late, early, "last")
+    yield pairs.lower(text, "Sec. 3.3", None, arrays, late, early, "last")
     text = f"SAM below {LABELS[early]}: test error, last epoch"
-    yield comparison.lower(text, "Sec. 3.3", None, arrays, "sam", early, "last")
+    yield pairs.lower(text, "Sec. 3.3", None, arrays, "sam", early, "last")
     text = f"{LABELS[late]} keeps what SAM found, to .2: test error, last epoch"
-    yield comparison.lower(
+    yield pairs.lower(
         text, "Sec. 3.3", "kept", arrays, late, "sam", "last", margin=-0.002
     )
     ratio = np.log10(arrays["loss_at_switch"][0] / arrays["loss_at_switch"][-1])

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from configs import cifar10, cifar10_noise
-from experiments.harness import comparison, comparison_plots
+from experiments.harness import comparison, comparison_plots, pairs
 from experiments.harness.claims import Arrays, Claim
 from experiments.harness.runs import Key, PlannedRun, TrainedRun
 from experiments.harness.statistics import UNDECIDED
@@ -99,7 +99,7 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
         pair = keys["unnormalized"], keys["sam"]
         text, paper = f"{title}: unnormalised less normalised SAM", PAPER[noise]
         gains = [
-            comparison.lower(
+            pairs.lower(
                 f"{title}: {LABELS[kind]} below ERM, best epoch",
                 "App. B.3",
                 None,
@@ -112,9 +112,7 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
         gained = any(claim.holds for claim in gains)
         for at in ("best", "last"):
             within = WITHIN[noise]
-            alike = comparison.alike(
-                text, "Fig. 10", paper, arrays, pair, at, within=within
-            )
+            alike = pairs.alike(text, "Fig. 10", paper, arrays, pair, at, within=within)
             if alike.holds and not gained:
                 alike = dataclasses.replace(alike, verdict=UNDECIDED)
             yield alike

@@ -5,7 +5,7 @@ linf attacks; the robust error by ten steps of PGD over the epochs.
 
 from collections.abc import Iterator
 
-from experiments.harness import adversarial, comparison
+from experiments.harness import adversarial, pairs
 from experiments.harness.adversarial import Settings
 from experiments.harness.claims import Arrays, Claim
 
@@ -22,7 +22,7 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
     yield adversarial.below(arrays, "gce", "last", "Fig. 13a", None)
     # "it does not improve the performance of the best model" (App. D).
     text = "GCE no better than cross-entropy: robust test error, best, of CE and GCE"
-    yield comparison.lower(text, "Fig. 13a", None, arrays, "at", "gce", margin=-0.01)
+    yield pairs.lower(text, "Fig. 13a", None, arrays, "at", "gce", margin=-0.01)
 
 
 runs, run, plot = adversarial.experiment(KEYS)

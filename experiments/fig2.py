@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from configs import cifar10
-from experiments.harness import comparison, comparison_plots
+from experiments.harness import comparison, comparison_plots, pairs
 from experiments.harness.claims import Arrays, Claim
 from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, variants
 from sam_jax import plotting
@@ -117,9 +117,7 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
         ("SAM → ERM keeps what SAM found, to .2", None, ("sam_to_erm", "sam"), -0.002),
     ):
         text = f"{text}: test error, last epoch"
-        yield comparison.lower(
-            text, "Fig. 2", value, arrays, *pair, "last", margin=margin
-        )
+        yield pairs.lower(text, "Fig. 2", value, arrays, *pair, "last", margin=margin)
     for key, paper in (("erm", 0.0012), ("sam", 0.0009)):
         loss = comparison.chosen(arrays, key, "train_loss")
         text = f"{LABELS[key]} fits the training set: last mean training loss"

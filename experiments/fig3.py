@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from configs import cifar10_noise
-from experiments.harness import comparison
+from experiments.harness import comparison, pairs
 from experiments.harness.claims import Arrays, Claim
 from experiments.harness.runs import Key, PlannedRun, TrainedRun
 from sam_jax import plotting
@@ -106,10 +106,10 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
     """Errors of SAM below ERM's, and the cosines after memorisation."""
     pair = arrays, "sam", "erm"
     text = "SAM below ERM: test error, last epoch"
-    yield comparison.lower(text, "Fig. 3a", None, *pair, "last")
+    yield pairs.lower(text, "Fig. 3a", None, *pair, "last")
     text = "SAM below ERM: test error, best epoch by noisy validation"
     paper = "10.03 (SAM, rho .2)"
-    yield comparison.lower(text, "Fig. 3a, App. B.3", paper, *pair)
+    yield pairs.lower(text, "Fig. 3a, App. B.3", paper, *pair)
     text = "ERM overfits: last test error above the best epoch's (points)"
     rise = comparison.rises(arrays, "erm")
     yield Claim.mean(text, "Fig. 3a", "> 0", rise, low=0)

@@ -11,7 +11,7 @@ What came out: both fit, and q = .7 does not overfit; of q = .3 it is undecided.
 
 from collections.abc import Iterator
 
-from experiments.harness import adversarial, comparison
+from experiments.harness import adversarial, comparison, pairs
 from experiments.harness.adversarial import METHODS, Settings
 from experiments.harness.claims import Arrays, Claim
 
@@ -30,7 +30,7 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
         fitted = comparison.chosen(arrays, key, "train_last")
         plain = comparison.chosen(arrays, "at", "best")
         text = f"{METHODS[key][0]} fits: last robust training error below plain's best"
-        yield comparison.paired(f"{text} test error", ROWS, None, fitted, plain)
+        yield pairs.paired(f"{text} test error", ROWS, None, fitted, plain)
         yield adversarial.mitigates(arrays, key, ROWS)
         yield adversarial.below(arrays, key, "last", ROWS, None)
         yield adversarial.below(arrays, key, "best", ROWS, None)

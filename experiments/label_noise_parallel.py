@@ -7,7 +7,7 @@ on the right on attacked images with true labels.
 import dataclasses
 from collections.abc import Iterator, Mapping
 
-from experiments.harness import adversarial, comparison, comparison_plots
+from experiments.harness import adversarial, comparison, comparison_plots, pairs
 from experiments.harness.claims import Arrays, Claim
 from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed
 from sam_jax import plotting
@@ -85,7 +85,7 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
         text = f"{what} of ERM rises after its best epoch (points)"
         yield Claim.mean(text, "Sec. 5", "> 0", rise, low=0)
         text = f"{what} of SAM below ERM's, last"
-        yield comparison.lower(text, "Sec. 5", None, arrays, sam, erm, "last")
+        yield pairs.lower(text, "Sec. 5", None, arrays, sam, erm, "last")
 
 
 def plot(arrays: Arrays) -> plotting.Figure:

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 
 from configs import cifar10_noise
-from experiments.harness import comparison, comparison_plots
+from experiments.harness import comparison, comparison_plots, pairs
 from experiments.harness.claims import Arrays, Claim
 from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, variants
 from sam_jax import plotting
@@ -89,12 +89,12 @@ def judge(settings: Settings, arrays: Arrays) -> Iterator[Claim]:
     labels = {method.key: method.label for method in methods(settings)}
     for key in ("one_group", "groups"):
         text = f"{labels[key]} below {labels['erm']}: test error, best epoch"
-        yield comparison.lower(text, "control", None, arrays, key, "erm")
+        yield pairs.lower(text, "control", None, arrays, key, "erm")
     pair = ("one_group", "groups")
     text = "{}: test error less that of {}".format(*(labels[key] for key in pair))
     paper = "the same"
     for at in ("best", "last"):
-        yield comparison.alike(text, "App. C", paper, arrays, pair, at, within=ALIKE)
+        yield pairs.alike(text, "App. C", paper, arrays, pair, at, within=ALIKE)
 
 
 LABELS = {"erm": "ERM", "one_group": "SAM, one group", "groups": "SAM, eight groups"}

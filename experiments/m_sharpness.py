@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from configs import cifar10_noise
-from experiments.harness import comparison, comparison_plots
+from experiments.harness import comparison, comparison_plots, pairs
 from experiments.harness.claims import Arrays, Claim
 from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, variants
 from sam_jax import plotting
@@ -123,9 +123,7 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
             if key == f"{norm}_erm":
                 continue
             text = f"{NORMS[norm]}: {label} below ERM, test error, best epoch"
-            yield comparison.lower(
-                text, "m-sharpness", None, arrays, key, f"{norm}_erm"
-            )
+            yield pairs.lower(text, "m-sharpness", None, arrays, key, f"{norm}_erm")
             yield from _fitting(arrays, key, f"{NORMS[norm]}: {label}")
         keys = list(_of_norm(arrays, norm))[1:]
         if len(keys) < 2:
@@ -134,7 +132,7 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
         names = [_of_norm(arrays, norm)[key] for key in (smallest, batch)]
         text = f"{NORMS[norm]}: {names[0]} below {names[1]}, test error, best epoch"
         source = "Foret et al. 2021, Sec. 4.1"
-        yield comparison.lower(text, source, None, arrays, smallest, batch)
+        yield pairs.lower(text, source, None, arrays, smallest, batch)
 
 
 def _fitting(arrays: Arrays, key: str, label: str) -> Iterator[Claim]:

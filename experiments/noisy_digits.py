@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from configs import digits
-from experiments.harness import comparison, comparison_plots
+from experiments.harness import comparison, comparison_plots, pairs
 from experiments.harness.claims import Arrays, Claim
 from experiments.harness.runs import Key, PlannedRun, TrainedRun
 from sam_jax import plotting
@@ -63,7 +63,7 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
     for at, words in (("last", "last epoch"), ("best", "best epoch by validation")):
         sam, erm = found[at]
         text = f"SAM below ERM: test error, {words}"
-        yield comparison.paired(text, source, None, sam, erm, rho=rho)
+        yield pairs.paired(text, source, None, sam, erm, rho=rho)
     text = "ERM overfits: last test error above the best epoch's (points)"
     yield Claim.mean(text, source, None, comparison.rises(arrays, "erm"), low=0)
     sam, erm = (100 * errors for errors in found["noisy"])

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from configs import cifar10_noise
-from experiments.harness import comparison, comparison_plots
+from experiments.harness import comparison, comparison_plots, pairs
 from experiments.harness.claims import Arrays, Claim
 from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, variants
 from sam_jax import plotting
@@ -118,13 +118,13 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
         if key in ("erm", "erm_long"):
             continue
         text = f"{label} below ERM at equal steps: test error, best epoch"
-        yield comparison.lower(text, "peers", None, arrays, key, "erm")
+        yield pairs.lower(text, "peers", None, arrays, key, "erm")
     if "erm_long" in labels:
         text = "SAM below ERM at equal gradients: test error, best epoch"
-        yield comparison.lower(text, "peers", None, arrays, "sam", "erm_long")
+        yield pairs.lower(text, "peers", None, arrays, "sam", "erm_long")
     if "random" in labels:
         text = "SAM below the random perturbation: test error, last epoch"
-        yield comparison.lower(text, "control", None, arrays, "sam", "random", "last")
+        yield pairs.lower(text, "control", None, arrays, "sam", "random", "last")
 
 
 def plot(arrays: Arrays) -> plotting.Figure:

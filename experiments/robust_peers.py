@@ -7,7 +7,7 @@ as many radii as SAM. The errors of the average are those of a run of its own.
 
 from collections.abc import Iterator
 
-from experiments.harness import adversarial, comparison
+from experiments.harness import adversarial, pairs
 from experiments.harness.adversarial import Settings
 from experiments.harness.claims import Arrays, Claim
 
@@ -27,7 +27,7 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
             yield adversarial.below(arrays, key, at, "Sec. 5", None)
     text, paper = "SAM's robust test error less AWP's", "similar"
     pair = ("sam", "awp")
-    yield comparison.alike(text, "Sec. 5", paper, arrays, pair, within=ALIKE)
+    yield pairs.alike(text, "Sec. 5", paper, arrays, pair, within=ALIKE)
 
 
 runs, run, plot = adversarial.experiment(KEYS)

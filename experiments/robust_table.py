@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from experiments.harness import adversarial, comparison
+from experiments.harness import adversarial, comparison, pairs
 from experiments.harness.claims import Arrays, Claim
 from experiments.harness.paper_scale import AUTO_ATTACK as PAPER
 from experiments.harness.runs import Key, Measurement, PlannedRun, TrainedRun, read
@@ -89,7 +89,7 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
             text = f"{adversarial.METHODS[key][0]} below plain by AutoAttack, {when}"
             paper = f"{PAPER[key]} against {PAPER['at']}" if when == "best" else None
             errors = (arrays[f"{k}_auto"][:, i] for k in (key, "at"))
-            yield comparison.paired(text, SOURCE, paper, *errors)
+            yield pairs.paired(text, SOURCE, paper, *errors)
     for key in KEYS:
         gap = (arrays[f"{key}_auto"] - arrays[f"{key}_first"])[:, 1]
         text = f"{adversarial.METHODS[key][0]}: AutoAttack above APGD, last (points)"

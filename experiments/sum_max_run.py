@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from configs import digits
-from experiments.harness import comparison
+from experiments.harness import pairs
 from experiments.harness.claims import Arrays, Claim
 from sam_jax import plotting
 from sam_jax.training import loop, writer
@@ -119,7 +119,7 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
     for at in ("best", "last"):
         text = f"{best} below SAM in equal time: test error, {at} epoch"
         errors = (arrays[f"{name}/{at}"] for name in (best, "SAM"))
-        yield comparison.paired(text, "target", None, *errors, rho=RADII)
+        yield pairs.paired(text, "target", None, *errors, rho=RADII)
 
 
 def plot(arrays: Arrays) -> plotting.Figure:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from configs import two_class
-from experiments.harness import comparison, comparison_plots
+from experiments.harness import comparison, comparison_plots, pairs
 from experiments.harness.claims import Arrays, Claim
 from experiments.harness.runs import Key, PlannedRun, TrainedRun
 from sam_jax import plotting
@@ -100,7 +100,7 @@ def order_claims(arrays: Arrays) -> Iterator[Claim]:
     """The order of Table 1, pair by pair, at the best epoch by validation."""
     for better, worse, paper in ORDER:
         text = f"{LABELS[better]} below {LABELS[worse]}: test error, best epoch"
-        yield comparison.lower(text, "Table 1", paper, arrays, better, worse)
+        yield pairs.lower(text, "Table 1", paper, arrays, better, worse)
 
 
 def oscillates(arrays: Arrays) -> Claim:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from configs import two_class
-from experiments.harness import comparison, comparison_plots
+from experiments.harness import comparison, comparison_plots, pairs
 from experiments.harness.claims import Arrays, Claim
 from experiments.harness.runs import Key, PlannedRun, TrainedRun
 from experiments.table1 import LABELS
@@ -180,7 +180,7 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
         for better, worse in ORDER:
             text = f"{title}, last epoch: {LABELS[better]} below {LABELS[worse]}"
             keys = f"{factor}_{better}", f"{factor}_{worse}"
-            yield comparison.lower(text, CHANGED, None, arrays, *keys, "last")
+            yield pairs.lower(text, CHANGED, None, arrays, *keys, "last")
         if f"{factor}_erm_noisy" in arrays:
             yield from _learned(arrays, factor)
 
@@ -207,7 +207,7 @@ def _learned(arrays: Arrays, factor: str) -> Iterator[Claim]:
         keys = [f"{factor}_{key}" for key in (better, worse)]
         rho = comparison.radii(arrays, keys)
         pair = shares[better], shares[worse]
-        yield comparison.paired(text, CHANGED, None, *pair, rho=rho)
+        yield pairs.paired(text, CHANGED, None, *pair, rho=rho)
 
 
 def plot(arrays: Arrays) -> plotting.Figure:

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from configs import two_class
-from experiments.harness import comparison, comparison_plots
+from experiments.harness import comparison, comparison_plots, pairs
 from experiments.harness.claims import Arrays, Claim
 from experiments.harness.runs import Key, PlannedRun, TrainedRun
 from experiments.table1 import LABELS
@@ -129,7 +129,7 @@ def _prevented(arrays: Arrays) -> Iterator[Claim]:
         text = f"{TITLES['few']}, last epoch: {{}} below {{}}"
         text = text.format(*map(LABELS.get, pair))
         keys = (f"few_{kind}" for kind in pair)
-        yield comparison.lower(text, RULE, None, arrays, *keys, "last")
+        yield pairs.lower(text, RULE, None, arrays, *keys, "last")
     erm, direction, derivative = (
         100 * comparison.chosen(arrays, f"few_{kind}", "last")
         for kind in ("erm", "sam_direction", "sam_derivative")
@@ -149,7 +149,7 @@ def _not_needed(arrays: Arrays) -> Iterator[Claim]:
         text = f"{TITLES['many']}, last epoch: ERM at most {100 * GAIN:g} point above "
         text += LABELS[kind]
         pair = "many_erm", f"many_{kind}"
-        yield comparison.lower(text, RULE, None, arrays, *pair, "last", margin=-GAIN)
+        yield pairs.lower(text, RULE, None, arrays, *pair, "last", margin=-GAIN)
 
 
 def plot(arrays: Arrays) -> plotting.Figure:

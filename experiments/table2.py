@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from configs import cifar_gce
-from experiments.harness import comparison, comparison_plots
+from experiments.harness import comparison, comparison_plots, pairs
 from experiments.harness.claims import Arrays, Claim
 from experiments.harness.paper_scale import COLUMNS, TABLE_2
 from experiments.harness.runs import Key, PlannedRun, TrainedRun
@@ -130,7 +130,7 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
 
     At a noise where the paper's averages are worse, that is the claim.
     """
-    pairs = [
+    order = [
         ("ce_sam", "ce"),
         ("gce_sam", "ce_sam"),
         ("gce", "ce"),
@@ -142,13 +142,13 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
     ]
     labels = LABELS | AVERAGED
     for column in arrays["columns"]:
-        for pair in pairs:
+        for pair in order:
             pair, words = _ordered(pair, column)
             keys = [f"{column}_{key}" for key in pair]
             text = "{} below {}".format(*(labels[key] for key in pair))
             text = f"{_title(column)}: {text}, best epoch"
             source = "Table 2" if words else "target beside Table 2"
-            yield comparison.lower(text, source, words, arrays, *keys)
+            yield pairs.lower(text, source, words, arrays, *keys)
 
 
 def _ordered(pair: tuple[str, str], column: str) -> tuple[tuple[str, str], str | None]:

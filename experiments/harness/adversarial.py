@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from configs import cifar10_at
-from experiments.harness import comparison, comparison_plots, grids
+from experiments.harness import comparison, comparison_plots, grids, pairs
 from experiments.harness.claims import Arrays, Claim
 from experiments.harness.runs import Key, PlannedRun, TrainedRun, changed, variants
 from experiments.harness.statistics import UNDECIDED
@@ -163,15 +163,13 @@ def below(arrays: Arrays, key: str, at: str, source: str, paper: Any) -> Claim:
     """The claim that a method's robust error is below adversarial training's."""
     when = {"best": "best epoch by validation", "last": "last epoch"}[at]
     text = f"{METHODS[key][0]} below plain: robust test error, {when}"
-    return comparison.lower(text, source, paper, arrays, key, "at", at)
+    return pairs.lower(text, source, paper, arrays, key, "at", at)
 
 
 def far_below_clean(arrays: Arrays) -> Iterator[Claim]:
     """The claim that adversarial training helps at all, where clean runs are there."""
     text = "adversarial training 30 points below ordinary: robust test error, last"
-    yield comparison.lower(
-        text, "target", None, arrays, "at", "clean", "last", margin=0.30
-    )
+    yield pairs.lower(text, "target", None, arrays, "at", "clean", "last", margin=0.30)
     error = 100 * comparison.chosen(arrays, "at", "last")
     text = "the radius leaves a robust error of 20-70%: adversarial training, last"
     yield Claim.mean(text, "target", None, error, low=20, high=70)
