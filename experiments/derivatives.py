@@ -169,8 +169,8 @@ def _claims(
         yield Claim.mean(text, "Sec. 4", "> 0", gap, low=0, measured=words)
     text = f"{name}, {where}: share of examples whose offset is not negative"
     bounds: dict[str, Any] = {"low": EVERY} if single else {"high": EVERY}
-    said = single or name in ("MaxSum", "random")
-    source = "Sec. 4" if said else "target beside Sec. 4"
+    source = "Sec. 4" if single or name == "MaxSum" else "target beside Sec. 4"
+    source = "control" if name == "random" else source
     printed = "all" if single else "not all"
     yield Claim.mean(text, source, printed, lowered[name], **bounds)
 

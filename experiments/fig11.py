@@ -150,8 +150,16 @@ def _tuned(
     return [evaluate(params)["test_error"] for params in (start.ema_params, end.params)]
 
 
-def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
-    """Barriers on both lines, how far their ends are apart, and the fine-tuning."""
+def judge(settings: Settings, arrays: Arrays) -> Iterator[Claim]:
+    """Barriers on both lines, how far their ends are apart, and the fine-tuning; with
+    the rho of what is claimed of SAM.
+    """
+    rho = f"SAM {settings.rho:g}, not chosen"
+    for claim in _claims(arrays):
+        yield dataclasses.replace(claim, rho=rho) if "SAM" in claim.claim else claim
+
+
+def _claims(arrays: Arrays) -> Iterator[Claim]:
     inside = (arrays["alphas"] >= 0) & (arrays["alphas"] <= 1)
     peaks = {end: barrier(arrays[f"{end}_train_loss"][:, inside]) for end in ENDS}
     text = "barrier of the training loss between ERM and {}, over the higher end"

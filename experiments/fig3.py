@@ -102,7 +102,7 @@ def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
     return {**arrays, "cosine_epoch": np.array(epochs), **cosines}
 
 
-def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
+def judge(settings: Settings, arrays: Arrays) -> Iterator[Claim]:
     """Errors of SAM below ERM's, and the cosines after memorisation."""
     pair = arrays, "sam", "erm"
     text = "SAM below ERM: test error, last epoch"
@@ -118,10 +118,13 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
     at_w, at_sam = np.moveaxis(arrays["cosine_noisy"][:, late].mean(1), -1, 0)
     text = "after memorisation the cosine with the noisy part is lower at SAM's point"
     words = f"{at_sam.mean():.3f} against {at_w.mean():.3f} at w"
-    yield Claim.mean(text, "Fig. 3c", "lower", at_sam - at_w, high=0, measured=words)
+    rho = f"SAM {settings.alignment_rho:g}, not chosen"
+    gap = at_sam - at_w
+    yield Claim.mean(text, "Fig. 3c", "lower", gap, high=0, measured=words, rho=rho)
     change = np.diff(arrays["cosine_true"][:, late].mean(1), axis=-1)[:, 0]
     text = "after memorisation SAM's point changes the cosine with the true part by"
-    yield Claim.agrees(text, "Fig. 3b", 0, change, within=0.05)
+    alike = Claim.agrees(text, "Fig. 3b", 0, change, within=0.05)
+    yield dataclasses.replace(alike, rho=rho)
 
 
 def _late_fitting(arrays: Arrays) -> Iterator[Claim]:

@@ -7,7 +7,7 @@ repeated here.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -26,7 +26,10 @@ FUNCTIONS = {
     "quadratic": functions.quadratic([0.3, 2.0]),
     "x^2 + 3 sin^2 x": functions.sine_squared(),
     "1 - cos": functions.cosine(),
+    "pseudo-Huber": functions.pseudo_huber(),
 }
+SMOOTH = ("quadratic", "x^2 + 3 sin^2 x", "1 - cos")
+CONVEX = ("quadratic", "pseudo-Huber")
 ROUNDING = 1e-9
 
 
@@ -36,39 +39,68 @@ class Lemma:
     bound: (constants, loss, gradient2) -> bound on the loss after a step from above;
       (constants, gradient2) -> bound on the inner product from below.
     of_loss: which of the two. batches: of ascent and descent.
-    caps: greatest gamma beta and rho beta.
+    caps: greatest gamma beta, for the rho beta of a point, and rho beta.
+    on: names of FUNCTIONS.
     """
 
     source: str
     bound: Callable
     of_loss: bool
     batches: str
-    caps: tuple[float, float]
+    caps: tuple[Callable[[float], float], float]
+    on: Sequence[str] = SMOOTH
 
     @property
     def key(self) -> str:
         """The name of its array."""
-        return self.source.split(",")[0].lower().replace(" ", "_")
+        return self.source.replace(",", "").replace(" ", "_").lower()
 
     @property
     def text(self) -> str:
         """What it says, in words."""
         loss = "E L(w - gamma g) is at most its bound"
         product = "E <g, grad L(w)> is at least its bound"
-        return f"{self.batches}: {loss if self.of_loss else product}"
+        on = f" on {' and '.join(self.on)}" if self.on == CONVEX else ""
+        return f"{self.batches}{on}: {loss if self.of_loss else product}"
 
 
-def _lemma_7(c: Constants, gradient2: np.ndarray) -> np.ndarray:
+def _smooth(c: Constants, gradient2: np.ndarray) -> np.ndarray:
     return corrected.lemma_7(c, gradient2, -c.beta)
 
 
+def _convex(c: Constants, gradient2: np.ndarray) -> np.ndarray:
+    """Strongly so by c.mu."""
+    return corrected.lemma_7(c, gradient2, c.mu)
+
+
+def _one(_: float) -> float:
+    return 1.0
+
+
+def _half(_: float) -> float:
+    return 0.5
+
+
+def _second_part(a: float) -> float:
+    return 2 / (2 + a)
+
+
 LEMMAS = (
-    Lemma("Lemma 7", _lemma_7, False, FULL, (1, 3)),
-    Lemma("Lemma 8, first part", corrected.lemma_8, True, FULL, (1, 3)),
-    Lemma("Lemma 13", corrected.lemma_13, False, OWN, (1, 3)),
-    Lemma("Lemma 14", corrected.lemma_14, True, OWN, (1 / 2, 1 / 2)),
-    Lemma("Lemma 16", corrected.lemma_16, False, ONE, (1, 3)),
-    Lemma("Lemma 17, corrected", corrected.lemma_17, True, ONE, (1, 1 / 4)),
+    Lemma("Lemma 7", _smooth, False, FULL, (_one, 3)),
+    Lemma("Lemma 8, first part", corrected.lemma_8, True, FULL, (_one, 3)),
+    Lemma("Lemma 13", corrected.lemma_13, False, OWN, (_one, 3)),
+    Lemma("Lemma 14", corrected.lemma_14, True, OWN, (_half, 1 / 2)),
+    Lemma("Lemma 16", corrected.lemma_16, False, ONE, (_one, 3)),
+    Lemma("Lemma 17, corrected", corrected.lemma_17, True, ONE, (_one, 1 / 4)),
+    Lemma("Lemma 7, convex", _convex, False, FULL, (_one, 3), CONVEX),
+    Lemma(
+        "Lemma 8, second part, corrected",
+        corrected.lemma_8_convex,
+        True,
+        FULL,
+        (_second_part, 3),
+        CONVEX,
+    ),
 )
 
 
@@ -116,9 +148,11 @@ def _slack(lemma: Lemma, points: int, rng: np.random.Generator) -> np.ndarray:
     noises are uniform in [-6, 6]^2, step sizes up to their caps.
     """
     found = []
-    for name, f in FUNCTIONS.items():
+    for name in lemma.on:
+        f, (cap, longest) = FUNCTIONS[name], lemma.caps
         starts, directions = rng.uniform(-6, 6, (2, points, 2))
-        s, a = (rng.uniform(0, cap, points) for cap in lemma.caps)
+        s, a = rng.uniform(0, 1, points), rng.uniform(0, longest, points)
+        s = s * np.vectorize(cap)(a)
         half = np.stack([1.1 * directions, directions], 1) * (lemma.batches != FULL)
         shifts = np.concatenate([half, -half], 1)
         variance = (shifts**2).sum(-1).mean(-1)
@@ -128,7 +162,7 @@ def _slack(lemma: Lemma, points: int, rng: np.random.Generator) -> np.ndarray:
         loss, gradient2, aligned, after = map(np.asarray, step)
         kept = []
         for i in range(points):
-            c = Constants(f.beta, gamma[i], rho[i], variance=variance[i])
+            c = Constants(f.beta, gamma[i], rho[i], f.strong or 0.0, variance[i])
             if lemma.of_loss:
                 bound = lemma.bound(c, loss[i], gradient2[i])
                 kept.append((bound - after[i]) / c.gamma)

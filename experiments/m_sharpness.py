@@ -131,7 +131,9 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
         smallest, batch = keys[0], keys[-1]
         names = [_of_norm(arrays, norm)[key] for key in (smallest, batch)]
         text = f"{NORMS[norm]}: {names[0]} below {names[1]}, test error, best epoch"
-        source = "Foret et al. 2021, Sec. 4.1"
+        # "Using SumMax SAM leads to better generalization than MaxSum SAM" (Sec. 4).
+        foret = "Foret et al. 2021, Sec. 4.1"
+        source = f"Sec. 4, and {foret}" if names[0] == "m = 1" else foret
         yield pairs.lower(text, source, None, arrays, smallest, batch)
 
 

@@ -176,8 +176,8 @@ def _alike(arrays: Arrays) -> Claim:
     interval = (center - reach, center + reach)
     return Claim(
         "normalised over unnormalised, rho like gamma^0.5: last E L - L*, log2",
-        "target beside Sec. 3.2",
-        "alike",
+        "Sec. 3.2",
+        "comparable",
         f"{center:.3g} (a factor of {2**center:.3g})",
         "-1 to 1",
         statistics.verdict(interval, -1.0, 1.0),

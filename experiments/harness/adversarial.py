@@ -142,9 +142,7 @@ def overfits(arrays: Arrays, key: str, source: str) -> Claim:
 
 
 def mitigates(arrays: Arrays, key: str, source: str) -> Claim:
-    """The claim that a method overfits less than plain adversarial training; undecided
-    for one that fits the training images less than the plain one fits those of test.
-    """
+    """The claim that a method overfits less than plain adversarial training."""
     rise, plain = (comparison.rises(arrays, name) for name in (key, "at"))
     text = f"{METHODS[key][0]} overfits less: rise of the robust test error (points)"
     measured = f"{rise.mean():.1f} against {plain.mean():.1f}"
@@ -152,9 +150,16 @@ def mitigates(arrays: Arrays, key: str, source: str) -> Claim:
     claim = Claim.mean(
         text, source, "less", rise - plain, high=0, measured=measured, rho=rho
     )
+    return if_fitted(arrays, key, claim)
+
+
+def if_fitted(arrays: Arrays, key: str, claim: Claim) -> Claim:
+    """A claim on a method, undecided for one that fits the training images less than
+    plain adversarial training fits those of the test.
+    """
     left = comparison.chosen(arrays, key, "train_last").mean()
     if claim.holds and left > comparison.chosen(arrays, "at", "best").mean():
-        words = f"{measured}; but {100 * left:.0f} % of training are not fitted"
+        words = f"{claim.measured}; but {100 * left:.0f} % of training are not fitted"
         return dataclasses.replace(claim, measured=words, verdict=UNDECIDED)
     return claim
 
