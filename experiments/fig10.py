@@ -21,6 +21,7 @@ RECIPES = {"clean": cifar10, "noisy": cifar10_noise}
 TITLES = {"clean": "without label noise", "noisy": "60% label noise"}
 LABELS = {"erm": "ERM", "sam": "normalised SAM", "unnormalized": "unnormalised SAM"}
 PAPER = {"clean": "3.69 and 3.70", "noisy": "10.03 and 10.29"}
+RATIOS = {"clean": 3.0, "noisy": 2.0}  # .3 over .1 and .4 over .2
 # Points within which the two forms count as one: a tenth of the error about.
 WITHIN = {"clean": 0.5, "noisy": 1.0}
 CURVES = {"curve": "test_error", "train": "train_error"}
@@ -118,6 +119,16 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
                 alike = dataclasses.replace(alike, verdict=UNDECIDED)
             yield alike
         yield from gains
+        own, other = (comparison.rho(arrays, key) for key in pair)
+        yield Claim.decided(
+            f"{title}: rho chosen, unnormalised over normalised",
+            "App. B.3",
+            RATIOS[noise],
+            own / other,
+            "> 1",
+            own > other,
+            rho=comparison.radii(arrays, pair),
+        )
 
 
 def _gain(arrays: Arrays, noise: str, at: str) -> float:

@@ -111,14 +111,16 @@ def judge(settings: Settings, arrays: Arrays) -> Iterator[Claim]:
         text = f"{LABELS[kind]}: order in rho of what the leading term leaves out"
         yield Claim.close(text, source, 2.0, slope.mean(), 0.1)
         share = " / n" if kind == "max_sum" else ""
+        sizes = f"Prop. 1, Eq. {17 if share else 16}"
         text = f"{LABELS[kind]}: leading |Delta|_1 over 4 d integral of L{share}"
         center = np.exp(np.log(arrays["size"][i]).mean())
         yield Claim.decided(
-            text, "Sec. 3.1, corrected", 1.0, center, "0.5 to 2", bool(0.5 < center < 2)
+            text, f"{sizes}, corrected", 1.0, center, "0.5 to 2", bool(0.5 < center < 2)
         )
         text = f"{LABELS[kind]}: leading |Delta|_1 over d integral of L{share}"
         within = bool(0.5 < 4 * center < 2)
-        yield Claim.decided(text, "Sec. 3.1", 1.0, 4 * center, "0.5 to 2", within)
+        source = f"{sizes}, printed"
+        yield Claim.decided(text, source, 1.0, 4 * center, "0.5 to 2", within)
 
 
 def _printed_claims(settings: Settings, arrays: Arrays, i: int) -> Iterator[Claim]:

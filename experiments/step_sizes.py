@@ -3,7 +3,9 @@
 With step sizes gamma_t of order 1 / t, losses fall like 1 / t if rho_t is of the order
 of the square root of gamma_t, or smaller; if it falls slower, SAM's fixed point, which
 is rho_t off the minimum, sets the rate: t^-2p for rho_t like gamma_t^p. Normalised SAM,
-which cycles under constant steps, has the rate of the unnormalised under these.
+which cycles under constant steps, has the rate of the unnormalised under these. Where
+examples have gradients of unequal length at the minimum its fixed point is another one,
+and so is the constant before the rate.
 """
 
 import dataclasses
@@ -159,7 +161,18 @@ def judge(settings: Settings, arrays: Arrays) -> Iterator[Claim]:
         )
         text += "L* in T, last decade"
         yield Claim.close(text, "Sec. 3.2", -1.0, slopes[name], 0.15)
-    yield _alike(arrays)
+    alike = _alike(arrays)
+    yield alike
+    expected, (low, high) = fixed_points(), alike.interval
+    text = "the same by how far the fixed points of both forms are off, squared, log2"
+    yield Claim.decided(
+        text,
+        "reference derivation",
+        expected,
+        f"{low:.3g} to {high:.3g}",
+        "within",
+        low < expected < high,
+    )
     for name, words in (("fact_1", "w^2 / 2"), ("fact_2", "the function of Fact II")):
         reach = arrays[name][-1] / (arrays["steps"][-1] * settings.cycle_rho)
         text = f"normalised on {words}, steps like t^-1/2 and a constant rho: last |w| "
@@ -183,6 +196,19 @@ def _alike(arrays: Arrays) -> Claim:
         statistics.verdict(interval, -1.0, 1.0),
         interval,
     )
+
+
+def fixed_points() -> float:
+    """log2 of the ratio of (E a_i s_i)^2, with s_i the ascent of an example from the
+    minimum: its gradient, or one of LENGTH with the same sign.
+
+    At SAM's fixed point the mean of a_i (w - b_i + rho s_i) is 0.
+    """
+    curvatures, centres = UNEQUAL.T
+    gradients = -curvatures * centres
+    ascents = np.stack([gradients, LENGTH * np.sign(gradients)])
+    plain, normalized = (curvatures * ascents).mean(1)
+    return float(2 * np.log2(normalized / plain))
 
 
 def plot(arrays: Arrays) -> plotting.Figure:

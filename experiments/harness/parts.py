@@ -82,8 +82,8 @@ PARTS = (
     Part(
         "groups",
         "Examples that share a perturbation: m (App. C)",
-        "A batch of 128 in one group does as well as one of 256 in groups of 32; that "
-        "fewer examples are better is Foret et al.'s and the paper's later version's.",
+        "A batch of 128 in one group does as well as one of 256 in groups of 32; a "
+        "perturbation per example (SumMax) is better than one of all.",
         ("m_sharpness", "m_norms", "large_batch"),
     ),
     Part(
@@ -167,7 +167,7 @@ def counted(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     A measurement that several experiments show counts once. Those of a version that
     judged without intervals are counted apart.
     """
-    numbers = Counter(OLD if old(c) else c["verdict"] for c in _once(found))
+    numbers = Counter(OLD if old(c) else c["verdict"] for c in once(found))
     return [
         (verdict, f"{numbers[verdict]} {_verb(verdict, numbers[verdict])}")
         for verdict in (*VERDICTS, OLD)
@@ -175,7 +175,7 @@ def counted(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     ]
 
 
-def _once(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def once(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Claims without those that repeat the interval of one before, to the digit; that
     of a share is one of few, and one without width is of seeds alike: they say nothing.
     """

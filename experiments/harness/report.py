@@ -1,5 +1,6 @@
 """One page of all results: every figure with its claims, measurements and verdicts."""
 
+import itertools
 import os
 import pathlib
 import re
@@ -26,13 +27,15 @@ PAPER = (
     "Minimization', published in another form as 'Towards Understanding "
     "Sharpness-Aware Minimization' (Andriushchenko and Flammarion, ICML 2022, "
     "arXiv:2206.06232). Its deep networks are trained on CIFAR with GPUs; those here "
-    "on small images with two cores, unless a section says that it is at full scale: "
-    "directions are to be compared, not numbers."
+    "on small images, on two cores or one GPU (settings.json says on which), "
+    "unless a section says that it is at full scale: directions are to be compared, "
+    "not numbers."
 )
 WORDS = (
     "A claim holds if its 95% interval over seeds lies on the side that the paper "
     "says, is contrary if it lies on the other side, and is undecided otherwise; "
-    "without seeds it is a computation that comes out or not. A number that the paper "
+    "without seeds it is a computation that comes out or not. A measurement that "
+    "several experiments show counts once. A number that the paper "
     "prints of its own scale needs a GPU; its section has the command that decides "
     "it. Where a printed constant was found wrong, the statement is judged as printed "
     "and as corrected: that a printed one is contrary is a finding, not a failure. A "
@@ -167,7 +170,8 @@ def summary(sections: list[Section]) -> str:
     """How many claims of each kind have which verdict, the paper's first, and which
     experiments have no results yet.
     """
-    counted = claims.count(claim for s in sections for claim in s.claims)
+    own = ([c for s in sections for c in s.claims if c["kind"] == k] for k in KINDS)
+    counted = claims.count(itertools.chain.from_iterable(map(parts.once, own)))
     sentences = []
     for kind, verdicts in counted.items():
         total = sum(verdicts.values())

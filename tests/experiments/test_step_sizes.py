@@ -49,6 +49,8 @@ def test_gradients_of_unequal_length_tell_the_forms_apart():
         ).gradient
         there.append(float(gradient))
     assert abs(there[0] - there[1]) > 0.1
+    ratio = 2 * np.log2(there[1] / there[0])
+    np.testing.assert_allclose(ratio, step_sizes.fixed_points(), rtol=1e-6)
 
 
 def test_radii_start_equal_and_the_smaller_exponent_falls_slower():

@@ -42,7 +42,12 @@ def test_that_a_method_overfits_less_is_undecided_where_it_does_not_fit():
     claim = adversarial.mitigates(arrays, "gce", "Fig. 13a")
     assert claim.verdict == "undecided"
     assert claim.measured == "0.0 against 10.0; but 56 % of training are not fitted"
+    fig13a = registry.load("fig13a")
+    (*_, no_better) = fig13a.judge(fig13a.SCALES["fashion"], arrays)
+    assert no_better.verdict == "undecided"
+    assert no_better.measured.endswith("; but 56 % of training are not fitted")
     arrays["gce_train_last"] -= 0.2
+    assert [*fig13a.judge(fig13a.SCALES["fashion"], arrays)][-1].verdict == "holds"
     claim = adversarial.mitigates(arrays, "gce", "Fig. 13a")
     assert (claim.verdict, claim.measured) == ("holds", "0.0 against 10.0")
 
