@@ -131,8 +131,7 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
         smallest, batch = keys[0], keys[-1]
         names = [_of_norm(arrays, norm)[key] for key in (smallest, batch)]
         text = f"{NORMS[norm]}: {names[0]} below {names[1]}, test error, best epoch"
-        # "Using SumMax SAM leads to better generalization than MaxSum SAM" (Sec. 4).
-        source = "Sec. 4" if names[0] == "m = 1" else "Foret et al. 2021, Sec. 4.1"
+        source = "Foret et al. 2021, Sec. 4.1"
         yield pairs.lower(text, source, None, arrays, smallest, batch)
 
 

@@ -81,10 +81,10 @@ PARTS = (
     ),
     Part(
         "groups",
-        "Examples that share a perturbation: m (App. C)",
+        "Examples that share a perturbation: m (Sec. 4, App. C)",
         "A batch of 128 in one group does as well as one of 256 in groups of 32; a "
         "perturbation per example (SumMax) is better than one of all.",
-        ("m_sharpness", "m_norms", "large_batch"),
+        ("large_batch", "sum_max_deep", "m_sharpness", "m_norms"),
     ),
     Part(
         "attacks",
