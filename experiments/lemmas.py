@@ -273,7 +273,8 @@ def plot(arrays: Arrays) -> plotting.Figure:
     for i, lemma in enumerate(LEMMAS):
         slack = np.sort(arrays[lemma.key].ravel())
         share = np.arange(1, len(slack) + 1) / len(slack)
-        line = {"linestyle": styles[lemma.batches], "color": plotting.COLORS[i % 5]}
+        alike = sum(other.batches == lemma.batches for other in LEMMAS[:i])
+        line = {"linestyle": styles[lemma.batches], "color": plotting.COLORS[alike]}
         axes[0].plot(np.maximum(slack, 1e-6), share, label=lemma.source, **line)
     axes[0].set(xscale="log", xlabel="slack", ylabel="share of points below")
     axes[0].set_title("lemmas: by how much they hold", fontsize="medium")
