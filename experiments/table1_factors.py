@@ -6,10 +6,12 @@ more images at as many steps; a dense network; ten classes; a ResNet with GroupN
 with BatchNorm. Last errors, each method with its own rho by the last noisy validation
 error, and what is learned of the wrong labels.
 
-On Fashion-MNIST it starts from few images seen often: of the first 630 steps over all
-images ERM learns no wrong labels by heart, and no part of SAM is below it, with groups
-or without, normalised or not (an earlier study of five seeds). `table1_rule` makes it a
-rule.
+On Fashion-MNIST it starts from few images seen often, since of many, seen a few times,
+ERM learns no wrong labels by heart. What came out, on ten seeds: no factor turns the
+order. The derivative alone is nowhere below the direction alone, and above it in five
+of eight settings. It does keep from wrong labels: in six of seven settings it learns
+fewer than ERM, and in two fewer than the direction. But it pays for that with errors
+elsewhere, and ends below ERM in one, after a third of the steps; the direction in six.
 """
 
 import dataclasses
@@ -225,7 +227,10 @@ def plot(arrays: Arrays) -> plotting.Figure:
                 share = 100 * comparison.by_heart(arrays, key, others=others)
                 comparison_plots.draw_spread(learned, x, share, **look)
     for panel in (errors, learned):
-        names = [textwrap.fill(TITLES[factor], 10) for factor in factors]
+        names = [
+            textwrap.fill(TITLES[factor], 10, break_long_words=False)
+            for factor in factors
+        ]
         panel.set_xticks(range(len(factors)), names, fontsize="small")
     errors.set(ylabel="test error, last epoch (%)", ylim=(0, None))
     learned.set(ylabel="wrong labels learned by heart (%)")

@@ -1,8 +1,8 @@
 """A rule for the order of Table 1's methods, and what it predicts in a new setting.
 
-The rule, from `table1` and `table1_factors` on five seeds: what the parts of SAM do is
-decided by whether ERM learns its noisy labels by heart. Where it does, SAM and its
-direction alone keep from it and have a smaller last error than ERM, while the
+The rule, from `table1` and an earlier `table1_factors`, on five seeds: what the parts
+of SAM do is decided by whether ERM learns its noisy labels by heart. Where it does, SAM
+and its direction alone keep from it and have a smaller last error than ERM, while the
 derivative alone, even at ten times the radius, gains less than half as much; where it
 does not, there is nothing to prevent, and no part of SAM is below ERM.
 
