@@ -8,8 +8,10 @@ from experiments import m_sharpness, sum_max_deep
 SETTINGS, BEFORE = (m.SCALES["fashion"] for m in (sum_max_deep, m_sharpness))
 
 
-def judged(sum_max, max_sum):
-    """Verdicts by claim; best epochs of two radii, the second of which is chosen."""
+def judged(sum_max, max_sum, last=None):
+    """Verdicts by claim, of two radii, the second of which is chosen; last errors are
+    the best ones, or SumMax's is another.
+    """
     arrays, seeds = {}, np.linspace(0, 0.01, 4)
     errors = {"none_erm": 0.3, "none_1": sum_max, "none_0": max_sum}
     for key, error in errors.items():
@@ -17,6 +19,8 @@ def judged(sum_max, max_sum):
         arrays[f"{key}_validation"] = np.array([[0.5] * 4, [0.4] * 4])
         for name in ("best", "last"):
             arrays[f"{key}_{name}"] = np.stack([0.9 + seeds, error + seeds])
+    if last is not None:
+        arrays["none_1_last"] += last - sum_max
     found = sum_max_deep.judge(SETTINGS, arrays)
     return {(c.kind, c.claim): c.verdict for c in found}
 
@@ -31,6 +35,12 @@ def test_the_papers_statement_is_of_both_epochs(sum_max, max_sum, verdict):
     assert len(paper) == 2
     assert set(paper.values()) == {verdict}
     assert {v for (kind, _), v in found.items() if kind == "control"} == {"holds"}
+
+
+def test_best_and_last_epochs_are_judged_apart():
+    found = judged(0.2, 0.25, last=0.3)
+    verdicts = [verdict for (kind, _), verdict in found.items() if kind == "paper"]
+    assert verdicts == ["holds", "contrary"]
 
 
 def test_a_method_that_is_worse_than_erm_is_told():

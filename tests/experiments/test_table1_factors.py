@@ -58,6 +58,12 @@ def test_the_order_and_what_is_learned_under_every_factor(tmp_path, factor):
     assert len(found) == (5 if factor == "many" else 8)
 
 
+@pytest.mark.parametrize("factor", ["base", "classes"])
+def test_labels_given_by_mistake_are_not_learned_by_heart(tmp_path, factor):
+    found = judged(tmp_path, factor)["wrong labels that ERM has learned by heart (%)"]
+    assert found.measured == pytest.approx(100 * LEARNED["erm"])
+
+
 def test_rho_is_chosen_by_the_last_epochs(tmp_path):
     claim = judged(tmp_path)[f"{TABLE_1} (%)"]
     assert (
