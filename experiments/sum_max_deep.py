@@ -13,7 +13,7 @@ from experiments.harness.claims import Arrays, Claim
 from experiments.m_sharpness import Settings, methods, run, runs
 from sam_jax import plotting
 
-__all__ = ["SCALES", "SOURCE", "judge", "methods", "plot", "run", "runs"]
+__all__ = ["SCALES", "SOURCE", "judge", "kept", "methods", "plot", "run", "runs"]
 
 SOURCE = "Section 4, SumMax and MaxSum"
 TAKES = ("m_sharpness", "fig10")  # whose trained runs are taken
@@ -39,6 +39,9 @@ SCALES = {
     ),
     "paper": Settings(m=(1, 0), norms=("none",)),
 }
+
+
+kept = runs  # on more seeds, and on other machines, it goes on from these
 
 
 def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
