@@ -162,9 +162,6 @@ def runs(settings: Settings) -> dict[Key, PlannedRun]:
     return comparison.plan(methods(s), s.seeds, s.tuning, figure=figure)
 
 
-kept = runs  # on more seeds, and on other machines, it goes on from these
-
-
 def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
     """Errors under every factor, and whether the order of Table 1 is seen."""
     arrays: dict[str, np.ndarray] = {"factors": np.array(settings.factors)}
