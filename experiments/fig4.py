@@ -4,8 +4,7 @@ What matters is how many of the 50 labels are wrong. Randomising 90% of them mak
 wrong on average: with fewer than half wrong SAM overfits later and less at the paper's
 step size, with more than half it learns the wrong labels faster. The paper chooses the
 step of each method by a grid search; at a larger step ERM reaches zero error, too. (By
-what the paper does not say; here by the mean test error of the same problems, which
-favours neither.)
+what the paper does not say; here by the mean test error of the same problems.)
 """
 
 import dataclasses

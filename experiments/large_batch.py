@@ -102,8 +102,4 @@ LABELS = {"erm": "ERM", "one_group": "SAM, one group", "groups": "SAM, eight gro
 
 def plot(arrays: Arrays) -> plotting.Figure:
     """Test error over epochs, and the best epoch's over rho."""
-    figure, (curves, grid) = plotting.panels(1, 2)
-    comparison_plots.draw_curves(curves, arrays, LABELS)
-    ylabel = "test error, best epoch (%)"
-    comparison_plots.draw_grid(grid, arrays, LABELS, ylabel=ylabel)
-    return figure
+    return comparison_plots.curves_and_grid(arrays, LABELS)

@@ -47,7 +47,7 @@ class Lemma:
     bound: Callable
     of_loss: bool
     batches: str
-    caps: tuple[Callable[[float], float], float]
+    caps: tuple[Callable[[np.ndarray], float | np.ndarray], float]
     on: Sequence[str] = SMOOTH
 
     @property
@@ -73,15 +73,15 @@ def _convex(c: Constants, gradient2: np.ndarray) -> np.ndarray:
     return corrected.lemma_7(c, gradient2, c.mu)
 
 
-def _one(_: float) -> float:
+def _one(_: np.ndarray) -> float:
     return 1.0
 
 
-def _half(_: float) -> float:
+def _half(_: np.ndarray) -> float:
     return 0.5
 
 
-def _second_part(a: float) -> float:
+def _second_part(a: np.ndarray) -> np.ndarray:
     return 2 / (2 + a)
 
 
@@ -152,7 +152,7 @@ def _slack(lemma: Lemma, points: int, rng: np.random.Generator) -> np.ndarray:
         f, (cap, longest) = FUNCTIONS[name], lemma.caps
         starts, directions = rng.uniform(-6, 6, (2, points, 2))
         s, a = rng.uniform(0, 1, points), rng.uniform(0, longest, points)
-        s = s * np.vectorize(cap)(a)
+        s = s * cap(a)
         half = np.stack([1.1 * directions, directions], 1) * (lemma.batches != FULL)
         shifts = np.concatenate([half, -half], 1)
         variance = (shifts**2).sum(-1).mean(-1)

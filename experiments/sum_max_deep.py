@@ -6,8 +6,10 @@ it turns to linear models; it shows that of the diagonal networks of Fig. 1. Her
 Both have grids of rho by its rule.
 """
 
+import dataclasses
 from collections.abc import Iterator
 
+from experiments import m_sharpness
 from experiments.harness import comparison, comparison_plots, pairs
 from experiments.harness.claims import Arrays, Claim
 from experiments.m_sharpness import Settings, methods, run, runs
@@ -19,28 +21,10 @@ SOURCE = "Section 4, SumMax and MaxSum"
 TAKES = ("m_sharpness", "fig10")  # whose trained runs are taken
 LABELS = {"none_erm": "ERM", "none_1": "m = 1 (SumMax)", "none_0": "m = batch"}
 SCALES = {
-    "smoke": Settings(
-        seeds=(0,), m=(1, 0), rho=(0.1,), norms=("none",), recipe="smoke"
-    ),
-    "cpu": Settings(
-        m=(1, 0),
-        rho=(0.1, 0.2, 0.3, 0.4),
-        rho_single=(0.02, 0.05, 0.1, 0.15),
-        norms=("none",),
-        recipe="embedded",
-    ),
-    "fashion": Settings(
-        seeds=comparison.MORE_SEEDS,
-        m=(1, 0),
-        rho=comparison.FASHION_RHO,
-        norms=("none",),
-        tuning=comparison.NOISY_TUNING,
-        recipe="fashion",
-    ),
-    "paper": Settings(m=(1, 0), norms=("none",)),
+    scale: dataclasses.replace(settings, m=(1, 0), norms=("none",))
+    for scale, settings in m_sharpness.SCALES.items()
 }
-
-
+SCALES["fashion"] = dataclasses.replace(SCALES["fashion"], seeds=comparison.MORE_SEEDS)
 kept = runs  # on more seeds, and on other machines, it goes on from these
 
 
@@ -56,8 +40,4 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
 
 def plot(arrays: Arrays) -> plotting.Figure:
     """Test error over epochs, and the best epoch's over rho."""
-    figure, (curves, grid) = plotting.panels(1, 2)
-    comparison_plots.draw_curves(curves, arrays, LABELS)
-    label = "test error, best epoch (%)"
-    comparison_plots.draw_grid(grid, arrays, LABELS, ylabel=label)
-    return figure
+    return comparison_plots.curves_and_grid(arrays, LABELS)

@@ -189,11 +189,7 @@ def judge(_: Settings, arrays: Arrays) -> Iterator[Claim]:
 
 def _learned(arrays: Arrays, factor: str) -> Iterator[Claim]:
     """What each method has learned of the wrong labels, against the others."""
-    others = 9 if factor == "classes" else 1
-    shares = {
-        key: comparison.by_heart(arrays, f"{factor}_{key}", others=others)
-        for key in LABELS
-    }
+    shares = {key: _by_heart(arrays, factor, key) for key in LABELS}
     many = factor == "many"
     yield Claim.mean(
         f"{TITLES[factor]}: wrong labels that ERM has learned by heart (%)",
@@ -212,6 +208,11 @@ def _learned(arrays: Arrays, factor: str) -> Iterator[Claim]:
         yield pairs.paired(text, CHANGED, None, *pair, rho=rho)
 
 
+def _by_heart(arrays: Arrays, factor: str, kind: str) -> np.ndarray:
+    others = 9 if factor == "classes" else 1
+    return comparison.by_heart(arrays, f"{factor}_{kind}", others=others)
+
+
 def plot(arrays: Arrays) -> plotting.Figure:
     """Last errors of the methods under every factor, and what they have learned."""
     factors = arrays["factors"].tolist()
@@ -223,8 +224,7 @@ def plot(arrays: Arrays) -> plotting.Figure:
             last = 100 * comparison.chosen(arrays, key, "last")
             comparison_plots.draw_spread(errors, x, last, **look)
             if f"{key}_noisy" in arrays:
-                others = 9 if factor == "classes" else 1
-                share = 100 * comparison.by_heart(arrays, key, others=others)
+                share = 100 * _by_heart(arrays, factor, kind)
                 comparison_plots.draw_spread(learned, x, share, **look)
     for panel in (errors, learned):
         names = [

@@ -108,6 +108,14 @@ def draw_grid(
     axes.legend(frameon=False, fontsize="small")
 
 
+def curves_and_grid(arrays: Arrays, methods: Mapping[str, str]) -> plotting.Figure:
+    """Test error over epochs, and the best epoch's over rho."""
+    figure, (curves, grid) = plotting.panels(1, 2)
+    draw_curves(curves, arrays, methods)
+    draw_grid(grid, arrays, methods, ylabel="test error, best epoch (%)")
+    return figure
+
+
 def set_radii(axes: plotting.Axes, radii: Iterable[float]) -> None:
     """A logarithmic axis of rho, on which the values of a grid are written."""
     axes.set(xlabel="rho", xscale="log")
