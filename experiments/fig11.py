@@ -4,6 +4,10 @@ SAM ends in another valley than ERM; the average of ERM's weights in the same on
 average is what the paper calls SWA: an exponential moving one from the first step on
 (App. C). BatchNorm's statistics are made anew on the way. Another run is ERM from that
 average for the last tenth of the epochs, where SAM improves on ERM in Fig. 2.
+
+In few epochs an average at the dropped rate lies on ERM's end, and a line to it tests
+nothing (`averages`). Below the paper's scale it is that of a run at the full rate, on
+seeds that `averages` has not; ERM goes on from it at its own, dropped rate.
 """
 
 import dataclasses
@@ -23,8 +27,9 @@ from sam_jax.analysis import networks, restore
 
 SOURCE = "Figure 11"
 LABELS = {"erm": "ERM", "sam": "SAM"}
-TUNED = "tuned"  # the key of the runs that go on from the average
-ENDS = {"sam": "SAM", "ema": "average of ERM"}
+SWA = "swa"  # the key of ERM at the full rate, whose average it is
+TUNED = "tuned"  # and of the runs that go on from that
+ENDS = {"sam": "SAM", "ema": "its average"}
 # |average - ERM| / |average - start| below which the line between them tests nothing.
 APART = 0.05
 FIGURES = ("train_loss", "test_loss", "train_error", "test_error")
@@ -32,15 +37,23 @@ FIGURES = ("train_loss", "test_loss", "train_error", "test_error")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """points: of a line, from alpha = -span at ERM's side to 1 + span."""
+    """swa_rate: the schedule of the run whose average it is, of its own if not ERM's.
+    points: of a line, from alpha = -span at ERM's side to 1 + span.
+    """
 
     seeds: tuple[int, ...] = (0,)
     rho: float = 0.1
+    swa_rate: str = "constant"
     points: int = 31
     span: float = 0.5
     ema_decay: float = 0.999
     recipe: str = ""
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def averaged(self) -> str:
+        """The key of the runs whose averages are taken."""
+        return SWA if self.swa_rate else "erm"
 
 
 SCALES = {
@@ -48,32 +61,36 @@ SCALES = {
         points=5, recipe="smoke", changes={"model.name": "mlp", "epochs": 2}
     ),
     "cpu": Settings(seeds=(0, 1, 2), rho=0.05, ema_decay=0.99, recipe="embedded"),
-    "fashion": Settings(seeds=(0, 1, 2, 3, 4), ema_decay=0.99, recipe="fashion"),
-    "paper": Settings(seeds=(0, 1, 2)),
+    "fashion": Settings(seeds=(5, 6, 7, 8, 9), ema_decay=0.99, recipe="fashion"),
+    "paper": Settings(seeds=(0, 1, 2), swa_rate=""),
 }
 
 
 def methods(settings: Settings) -> list[comparison.Method]:
-    """ERM with its average, and SAM."""
-    found = []
+    """ERM and SAM, and ERM with an average."""
+    found = {}
     for kind, label in LABELS.items():
         config = cifar10.get_config(variants(kind, settings.recipe))
         config = changed(config, settings.changes)
-        if kind == "erm":
-            config.ema.decay = settings.ema_decay
-            # The checkpoint at nine tenths is the start of the fine-tuning.
-            config.checkpoint.update(every_epochs=max(config.epochs // 10, 1), keep=2)
-        found.append(comparison.Method(kind, label, config, (settings.rho,)))
-    return found
+        found[kind] = comparison.Method(kind, label, config, (settings.rho,))
+    erm = found["erm"].config
+    erm.ema.decay = settings.ema_decay
+    if settings.swa_rate:
+        config = changed(erm, {"schedule.name": settings.swa_rate})
+        found[SWA] = comparison.Method(SWA, "ERM, full rate", config, (settings.rho,))
+    # The checkpoint at nine tenths is the start of the fine-tuning.
+    kept = found[settings.averaged].config
+    kept.checkpoint.update(every_epochs=max(kept.epochs // 10, 1), keep=2)
+    return list(found.values())
 
 
 def runs(settings: Settings) -> dict[Key, PlannedRun]:
     """ERM, SAM and the fine-tuned average on every seed."""
     found = comparison.plan(methods(settings), settings.seeds)
     for seed in settings.seeds:
-        parent: Key = ("erm", settings.rho, seed)
-        config = found[parent].config
-        every = config.checkpoint.every_epochs
+        parent: Key = (settings.averaged, settings.rho, seed)
+        every = found[parent].config.checkpoint.every_epochs
+        config = found["erm", settings.rho, seed].config
         last = (config.epochs - 1) // every * every
         key = (TUNED, settings.rho, seed)
         found[key] = PlannedRun(config, parent, last, average=True)
@@ -88,8 +105,8 @@ def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
     alphas = np.linspace(-s.span, 1 + s.span, s.points)
     lines, distances = [], []
     for seed in s.seeds:
-        pair = [trained[kind, s.rho, seed].workdir for kind in LABELS]
-        met = _lines(*pair, alphas)
+        kinds = ("erm", "sam", s.averaged)
+        met = _lines(*(trained[kind, s.rho, seed].workdir for kind in kinds), alphas)
         lines.append(met[0])
         distances.append(met[1])
     lines, distances = np.array(lines), np.array(distances)
@@ -100,23 +117,24 @@ def run(settings: Settings, trained: Mapping[Key, TrainedRun]) -> Arrays:
             arrays[f"{end}_{figure}"] = lines[:, i, :, j]
     tuned = []
     for seed in s.seeds:
-        pair = (trained[key, s.rho, seed].workdir for key in ("erm", TUNED))
+        pair = (trained[key, s.rho, seed].workdir for key in (s.averaged, TUNED))
         tuned.append(_tuned(*pair, runs(s)[TUNED, s.rho, seed]))
     return {**arrays, "sam_ema_distance": distances[:, -1], "tuned": np.array(tuned)}
 
 
-def _lines(erm_dir, sam_dir, alphas) -> tuple[np.ndarray, np.ndarray]:
-    """Figures f[2, points, 4] on the lines to SAM and to the average. Distances f[3]:
-    of SAM and of the average from ERM, and of SAM from the average, each over that of
-    the first from its start.
+def _lines(erm_dir, sam_dir, swa_dir, alphas) -> tuple[np.ndarray, np.ndarray]:
+    """Figures f[2, points, 4] on the lines from ERM to SAM and from a run to its
+    average. Distances f[3]: of SAM from ERM, of the average from its run, and of SAM
+    from the average, each over that of the first from its start.
     """
-    erm_run, sam_run = restore.read(erm_dir), restore.read(sam_dir)
-    (erm,) = erm_run.states(erm_run.epochs()[-1:])
-    (sam,) = sam_run.states(sam_run.epochs()[-1:])
-    lines, distances = lines_from(erm_run, erm, [sam.params, erm.ema_params], alphas)
-    start = erm_run.initial_state().params
-    apart = sharpness.relative_distance(sam.params, erm.ema_params, start)
-    return lines, np.array([*distances, apart])
+    runs = [restore.read(folder) for folder in (erm_dir, sam_dir, swa_dir)]
+    erm, sam, swa = (next(run.states(run.epochs()[-1:])) for run in runs)
+    to_sam = lines_from(runs[0], erm, [sam.params], alphas)
+    to_average = lines_from(runs[2], swa, [swa.ema_params], alphas)
+    lines, distances = zip(to_sam, to_average, strict=True)
+    start = runs[1].initial_state().params
+    apart = sharpness.relative_distance(sam.params, swa.ema_params, start)
+    return np.concatenate(lines), np.array([*np.concatenate(distances), apart])
 
 
 def lines_from(
@@ -138,12 +156,12 @@ def lines_from(
 
 
 def _tuned(
-    erm_dir: pathlib.Path, tuned_dir: pathlib.Path, plan: PlannedRun
+    swa_dir: pathlib.Path, tuned_dir: pathlib.Path, plan: PlannedRun
 ) -> list[float]:
     """Test errors before and after the fine-tuning, BatchNorm's statistics made anew
     for both.
     """
-    before, after = restore.read(erm_dir), restore.read(tuned_dir)
+    before, after = restore.read(swa_dir), restore.read(tuned_dir)
     (start,) = before.states([plan.epoch])
     (end,) = after.states([plan.config.epochs])
     evaluate = networks.evaluate_anew(before, start)
@@ -155,18 +173,20 @@ def judge(settings: Settings, arrays: Arrays) -> Iterator[Claim]:
     the rho of what is claimed of SAM.
     """
     rho = f"SAM {settings.rho:g}, not chosen"
-    for claim in _claims(arrays):
+    erm = "ERM at the full rate" if settings.swa_rate else "ERM"
+    for claim in _claims(arrays, erm):
         yield dataclasses.replace(claim, rho=rho) if "SAM" in claim.claim else claim
 
 
-def _claims(arrays: Arrays) -> Iterator[Claim]:
+def _claims(arrays: Arrays, averaged: str) -> Iterator[Claim]:
     inside = (arrays["alphas"] >= 0) & (arrays["alphas"] <= 1)
     peaks = {end: barrier(arrays[f"{end}_train_loss"][:, inside]) for end in ENDS}
-    text = "barrier of the training loss between ERM and {}, over the higher end"
-    yield Claim.mean(text.format("SAM"), "Fig. 11", "a peak", peaks["sam"], low=0)
+    text = "barrier of the training loss between {} and {}, over the higher end"
+    to_sam = text.format("ERM", "SAM")
+    yield Claim.mean(to_sam, "Fig. 11", "a peak", peaks["sam"], low=0)
     gap = peaks["ema"] - peaks["sam"]
     words = f"{peaks['ema'].mean():.3g} against {peaks['sam'].mean():.3g}"
-    text = f"{text.format('its average')}, below that to SAM"
+    text = f"{text.format(averaged, 'its average')}, below that to SAM"
     claim = Claim.mean(text, "Fig. 11", "none", gap, high=0, measured=words)
     yield _if_apart(arrays, claim)
     error = 100 * arrays["sam_test_error"]
@@ -177,7 +197,7 @@ def _claims(arrays: Arrays) -> Iterator[Claim]:
     yield Claim.mean(
         text, "Fig. 11", "a peak of 40 %", peak - ends, low=1, measured=words
     )
-    yield from _side_claims(arrays)
+    yield from _side_claims(arrays, averaged)
     text = "|w_SAM - w_SWA| / |w_SAM - start|"
     yield Claim.agrees(text, "App. D", 1 / 3, arrays["sam_ema_distance"], within=0.1)
     before, after = 100 * arrays["tuned"].T
@@ -200,16 +220,17 @@ def _if_apart(arrays: Arrays, claim: Claim) -> Claim:
     return dataclasses.replace(claim, measured=words, verdict=UNDECIDED)
 
 
-def _side_claims(arrays: Arrays) -> Iterator[Claim]:
-    """The loss rises sharply on ERM's side of the line to the average."""
-    losses = arrays["ema_train_loss"]
-    ratio = side(losses)
-    span = -arrays["alphas"][0]
-    text = f"training loss {span:g} beyond ERM over that {span:g} beyond its average"
+def _side_claims(arrays: Arrays, averaged: str) -> Iterator[Claim]:
+    """The loss rises more sharply on ERM's side of the line to the average than a bowl
+    around the average does: it is farther from there.
+    """
+    ratio, span = side(arrays["ema_train_loss"]), -arrays["alphas"][0]
+    bowl = 2 * np.log10((1 + span) / span)
+    text = f"training loss {span:g} beyond {averaged} over that {span:g} beyond its"
+    text = f"{text} average, log10; a bowl around the average has {10**bowl:.0f}"
     words = f"{10 ** ratio.mean():.3g}, geometric mean"
-    yield Claim.mean(
-        f"{text}, log10", "App. D", "a sharp rise", ratio, low=0, measured=words
-    )
+    paper = "a sharp rise"
+    yield Claim.mean(text, "App. D", paper, ratio, low=bowl, measured=words)
 
 
 def side(losses: np.ndarray) -> np.ndarray:

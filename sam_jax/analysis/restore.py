@@ -128,7 +128,8 @@ def branch(
 
     average: go on from the moving average of the source's weights, not from them. The
     momentum and BatchNorm's statistics are those of the weights, and so are the figures
-    of the epochs before; no training from the start is equal to it.
+    of the epochs before; no training from the start is equal to it, so that it may have
+    another `schedule` too.
 
     Raises: ConfigError for configurations that differ in more than keys of `sam` and
       `checkpoint`, or have no moving average to begin with, and for a work directory
@@ -140,12 +141,13 @@ def branch(
     differing = configuration.differences(
         configuration.read(source / "config.json"), checked
     )
-    odd = [d for d in differing if not d.startswith(("sam.", "checkpoint."))]
+    free = ("sam", "schedule", "checkpoint") if average else ("sam", "checkpoint")
+    odd = [d for d in differing if d.partition(".")[0] not in free]
     if odd:
         raise ConfigError(
             f"{workdir} cannot go on from {source}: they differ in {'; '.join(odd)}. "
-            "A branch may change keys of sam alone; to fine-tune other settings, give "
-            "init_from."
+            "A branch may change keys of sam, from an average of schedule too; to "
+            "fine-tune other settings, give init_from."
         )
     if average and not checked.ema.decay:
         raise ConfigError(

@@ -17,8 +17,10 @@ def test_one_thing_differs_from_fig_11_at_a_time():
     ]
     assert list(dict.fromkeys(key[:2] for key in planned)) == cases
     of_fig_11 = {m.key: m.config for m in fig11.methods(fig11.SCALES["fashion"])}
-    assert of_fig_11["erm"].ema.decay == 0.99
     assert of_fig_11["erm"].schedule.name == "piecewise_constant"
+    averaged = of_fig_11[fig11.SWA]
+    assert (averaged.schedule.name, averaged.ema.decay) == cases[-1]
+    assert not set(fig11.SCALES["fashion"].seeds) & set(settings.seeds)
     for (rate, decay, seed), plan in planned.items():
         config = configuration.check(plan.config)
         assert config.sam.kind == "erm"

@@ -30,13 +30,36 @@ def test_an_average_that_lies_on_erm_decides_nothing(distance, verdict):
     assert len(told) == (2 if verdict == "undecided" else 0)
 
 
+@pytest.mark.parametrize(("beyond", "verdict"), [(9.5, "holds"), (8.5, "contrary")])
+def test_a_rise_is_sharp_beside_a_bowl(beyond, verdict):
+    losses = np.array([[beyond, 1.5, 1.0, 1.0]]) * [[1.0], [1.001]]
+    arrays = {"alphas": np.array([-0.5, 0.0, 1.0, 1.5]), "ema_train_loss": losses}
+    (claim,) = fig11._side_claims(arrays, "ERM")
+    assert claim.verdict == verdict
+
+
+def test_at_papers_scale_it_is_the_average_of_erm_itself():
+    planned = fig11.runs(fig11.SCALES["paper"])
+    tuned = [plan for key, plan in planned.items() if key[0] == fig11.TUNED]
+    assert {key[0] for key in planned} == {"erm", "sam", fig11.TUNED}
+    assert {plan.parent[0] for plan in tuned} == {"erm"}
+    assert all(planned[plan.parent].config.ema.decay == 0.999 for plan in tuned)
+
+
+def test_the_average_below_it_is_that_of_the_full_rate():
+    (swa,) = (m for m in fig11.methods(fig11.SCALES["fashion"]) if m.key == fig11.SWA)
+    assert swa.config.schedule.name == "constant"
+    assert swa.config.ema.decay == 0.99
+
+
 def test_fig_11_goes_on_from_the_average_at_nine_tenths():
     planned = fig11.runs(fig11.SCALES["fashion"])
     tuned = {key: plan for key, plan in planned.items() if key[0] == fig11.TUNED}
     assert len(tuned) == 5
     for (_, rho, seed), plan in tuned.items():
-        assert plan.parent == ("erm", rho, seed)
+        assert plan.parent == (fig11.SWA, rho, seed)
         assert plan.average
+        assert plan.config.schedule.name == "piecewise_constant"
         assert plan.epoch == 0.9 * plan.config.epochs
         kept = planned[plan.parent].config.checkpoint
         assert plan.epoch % kept.every_epochs == 0

@@ -19,7 +19,7 @@ RULE = {"power", "chunk"}  # of the grids of m, which were all written out befor
 CHANGED = {
     "fig1": {"seeds"},
     "fig9": {"seeds"},
-    "fig11": {"checkpoint.every_epochs"},
+    "fig11": {"checkpoint.every_epochs", "schedule.name", "swa_rate"},
     "fig4": {"step_grid"},
     "sum_max_run": {"seed", "seeds"},
     "m_sharpness": RULE,

@@ -193,6 +193,21 @@ def test_a_branch_may_begin_with_the_average(tmp_path):
     assert optax.tree.norm(optax.tree.sub(plain.params, ends[0].params)) > 0
 
 
+def test_a_branch_from_the_average_may_have_its_own_schedule(tmp_path):
+    config = tiny(epochs=3, ema__decay=0.9, checkpoint__keep=3)
+    other = tiny(epochs=3, ema__decay=0.9, checkpoint__keep=3, schedule__name="cosine")
+    loop.run(config, tmp_path / "erm", silent=True)
+    with pytest.raises(ConfigError, match=r"schedule\.name.* from an average"):
+        restore.branch(tmp_path / "erm", 2, other, tmp_path / "branch")
+    ends = []
+    for name, one in (("same", config), ("own", other)):
+        folder = tmp_path / name
+        restore.branch(tmp_path / "erm", 2, one, folder, average=True)
+        loop.run(one, folder, silent=True)
+        ends.append(next(restore.read(folder).states([3])).params)
+    assert optax.tree.norm(optax.tree.sub(*ends)) > 0
+
+
 def test_a_branch_from_the_average_needs_one(tmp_path):
     loop.run(tiny(), tmp_path / "erm", silent=True)
     with pytest.raises(ConfigError, match=r"keeps no moving average .*ema\.decay"):
