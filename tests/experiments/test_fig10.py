@@ -48,3 +48,31 @@ def test_forms_are_alike_only_within_less_than_what_they_gain(
         assert found[claim] == verdict
     # both grids begin with the same radius
     assert found["rho chosen, unnormalised over normalised"] == "contrary"
+
+
+def test_without_noise_it_is_the_network_that_sam_helps():
+    planned = fig10.runs(fig10.SCALES["fashion"])
+    own = {
+        noise: [k for k in planned if k[0].startswith(noise)] for noise in fig10.RECIPES
+    }
+    networks = {
+        noise: {planned[key].config.model.name for key in keys}
+        for noise, keys in own.items()
+    }
+    assert networks == {"clean": {"preact_resnet18"}, "noisy": {"conv_net"}}
+    seeds = {noise: {key[2] for key in keys} for noise, keys in own.items()}
+    assert {noise: len(found) for noise, found in seeds.items()} == {
+        "clean": 10,
+        "noisy": 20,
+    }
+    sam = [k for k in own["clean"] if k[0] == "clean_sam" and planned[k].trial is None]
+    assert {key[2] for key in sam} == {30, 31}  # the two that choose
+
+
+def test_at_other_scales_both_parts_have_the_same_runs():
+    planned = fig10.runs(fig10.SCALES["cpu"])
+    clean, noisy = (
+        {(k[0].removeprefix(n), *k[1:]) for k in planned if k[0].startswith(n)}
+        for n in fig10.RECIPES
+    )
+    assert clean == noisy
