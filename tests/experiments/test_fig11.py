@@ -1,5 +1,7 @@
 """The average that ERM goes on from, and claims on a line of no length."""
 
+import types
+
 import numpy as np
 import pytest
 
@@ -36,6 +38,34 @@ def test_a_rise_is_sharp_beside_a_bowl(beyond, verdict):
     arrays = {"alphas": np.array([-0.5, 0.0, 1.0, 1.5]), "ema_train_loss": losses}
     (claim,) = fig11._side_claims(arrays, "ERM")
     assert claim.verdict == verdict
+
+
+def test_each_line_begins_at_its_own_run(monkeypatch):
+    weights = {"erm": 1.0, "sam": 2.0, "swa": 4.0}
+
+    class Run:
+        def __init__(self, name):
+            self.params = {"w": np.array([weights[name]])}
+            self.ema_params = {"w": -self.params["w"]}
+
+        def epochs(self):
+            return [1]
+
+        def states(self, epochs):
+            return iter([self] * len(epochs))
+
+        def initial_state(self):
+            return types.SimpleNamespace(params={"w": np.zeros(1)})
+
+    def lines_from(run, state, ends, alphas):
+        lines = [[[run.params["w"][0], end["w"][0]]] for end in ends]
+        return np.array(lines), np.zeros(len(ends))
+
+    monkeypatch.setattr(fig11.restore, "read", Run)
+    monkeypatch.setattr(fig11, "lines_from", lines_from)
+    lines, distances = fig11._lines("erm", "sam", "swa", np.array([0.0, 1.0]))
+    np.testing.assert_array_equal(lines[:, 0], [[1.0, 2.0], [4.0, -4.0]])
+    np.testing.assert_allclose(distances, [0.0, 0.0, 3.0])  # |2 - (-4)| / |2 - 0|
 
 
 def test_at_papers_scale_it_is_the_average_of_erm_itself():
